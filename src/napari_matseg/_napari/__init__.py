@@ -1,0 +1,1 @@
+"""The skin: what napari shows of the core. One widget per file."""

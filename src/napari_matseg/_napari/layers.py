@@ -1,0 +1,216 @@
+"""The only place where napari's layers and the core's types meet: pixel size, units, axes, placement, metadata.
+
+`layer.metadata["napari_matseg"]` is a plain JSON object. An image has `kind` "image" and what its file says
+(`source`, `shape`, `dtype`, `pixel_size_nm`, `data_bar_rows`, `vendor`, `instrument`); labels have `kind`
+"classes" or "objects", their `classes`, `pixel_size_nm`, and the `record` of what made them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.read import read
+from napari_matseg.errors import InputError
+from napari_matseg.settings import ClassSpec
+
+KEY = "napari_matseg"
+PLANE_AXES = "VUTZ"
+"""Letters for axes before YX, the last ones first; what they mean is for the layer's axis labels to say."""
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def micrograph_from_layer(layer: Layer) -> Micrograph:
+    """Take what a layer shows as a micrograph; nothing is copied or loaded.
+
+    Parameters
+    ----------
+    layer : Image or Labels layer
+        The last two axes (before that of colour) are height and width, whatever the viewer shows; those before
+        are planes. Of a pyramid the full resolution is taken, and an alpha is dropped.
+
+    Returns
+    -------
+    Micrograph
+        Its pixel size is the layer's scale where the units are lengths, else what the file says. The data bar
+        and the file itself are named only as far as the layer still has the file's shape, and its dtype.
+
+    Raises
+    ------
+    InputError
+        If the layer holds no real numbers, or has too many axes.
+    """
+    pixels = full_resolution(layer)
+    colour = bool(getattr(layer, "rgb", False))
+    if pixels.dtype.kind not in "buif":
+        raise InputError(f"{layer.name}: holds values of type {pixels.dtype}; convert the image to integers or floats.")
+    n_planes = len(pixels.shape) - (3 if colour else 2)
+    if not 0 <= n_planes <= len(PLANE_AXES):
+        raise InputError(f"{layer.name}: has {len(pixels.shape)} axes; take out a single image or a stack first.")
+    if colour and pixels.shape[-1] == 4:
+        pixels = pixels[..., :3]
+    bare = Micrograph(pixels, axes_of(n_planes) + ("S" if colour else ""))
+    filed = _as_filed(layer, bare)
+    size = pixel_size_nm(layer) or filed.get("pixel_size_nm")
+    bar = filed.get("data_bar_rows")
+    return Micrograph(
+        pixels,
+        bare.axes,
+        pixel_size_nm=None if size is None else (float(size[0]), float(size[1])),
+        data_bar=None if bar is None else (int(bar[0]), int(bar[1])),
+        source=Path(filed["source"]) if filed.get("source") and filed["dtype"] == str(pixels.dtype) else None,
+        vendor=filed.get("vendor"),
+        metadata=filed.get("instrument", {}),
+    )
+
+
+def full_resolution(layer: Layer) -> Any:
+    """Array of a layer, of the finest level if it is a pyramid."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def axes_of(n_planes_axes: int) -> str:
+    """Axes of a stack with so many axes before height and width.
+
+    Examples
+    --------
+    >>> axes_of(1)
+    'ZYX'
+    """
+    return PLANE_AXES[len(PLANE_AXES) - n_planes_axes :] + "YX"
+
+
+def _as_filed(layer: Layer, bare: Micrograph) -> dict[str, Any]:
+    """What the file of a layer says, from our reader or, if another one read it, from the file."""
+    known = layer.metadata.get(KEY, {})
+    if known.get("kind") != "image":
+        path = layer.source.path
+        if path is None or not Path(path).is_file():
+            return {}
+        try:
+            known = describe(read(path))
+        except InputError:  # a format of another reader
+            return {}
+    shape = known["shape"][:-1] if known["axes"].endswith("S") else known["shape"]
+    same = [int(n) for n in (*bare.shape_planes, *bare.shape_yx)] == list(shape)
+    return known if same else {}
+
+
+def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
+    """Height and width of a pixel in nanometres, from scale and units; None where the units are no lengths."""
+    return pixel_size(layer.scale, layer.units)
+
+
+def pixel_size(scale: Any, units: Any) -> tuple[float, float] | None:
+    """Return height and width of a pixel in nanometres from a layer's scale and (pint) units."""
+    if not all(unit.is_compatible_with("nm") for unit in units[-2:]):
+        return None
+    y, x = (abs(float(step)) * (1 * unit).to("nm").magnitude for step, unit in zip(scale[-2:], units[-2:], strict=True))
+    return y, x
+
+
+def placement(layer: Layer) -> dict[str, Any]:
+    """Arguments that put another layer of the same shape exactly where this one lies."""
+    return {
+        "scale": tuple(layer.scale),
+        "translate": tuple(layer.translate),
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine.affine_matrix,
+        "units": tuple(str(unit) for unit in layer.units),
+        "axis_labels": layer.axis_labels,
+    }
+
+
+def placement_of(micrograph: Micrograph) -> dict[str, Any]:
+    """Arguments that place a micrograph, and what is made from it, in nanometres; in pixels if it has no size."""
+    planes = len(micrograph.shape_planes)
+    axis_labels = tuple(micrograph.axes.removesuffix("S").lower())
+    if micrograph.pixel_size_nm is None:
+        return {"axis_labels": axis_labels}
+    return {
+        "scale": (*[1.0] * planes, *micrograph.pixel_size_nm),
+        "units": (*["pixel"] * planes, "nm", "nm"),
+        "axis_labels": axis_labels,
+    }
+
+
+def describe(micrograph: Micrograph) -> dict[str, Any]:
+    """What is kept with an image layer, in plain JSON types."""
+    return {
+        "kind": "image",
+        "source": None if micrograph.source is None else str(micrograph.source),
+        "shape": [int(n) for n in micrograph.pixels.shape],
+        "axes": micrograph.axes,
+        "dtype": str(micrograph.pixels.dtype),
+        "pixel_size_nm": None if micrograph.pixel_size_nm is None else list(micrograph.pixel_size_nm),
+        "data_bar_rows": None if micrograph.data_bar is None else list(micrograph.data_bar),
+        "vendor": micrograph.vendor,
+        "instrument": micrograph.metadata,
+    }
+
+
+def image_layer(micrograph: Micrograph, name: str) -> LayerData:
+    """Image layer of a micrograph."""
+    kwargs = {"name": name, "rgb": micrograph.is_colour, "metadata": {KEY: describe(micrograph)}}
+    return micrograph.pixels, kwargs | placement_of(micrograph), "image"
+
+
+def classes_layer(
+    classes: np.ndarray,
+    specs: tuple[ClassSpec, ...],
+    name: str,
+    place: dict[str, Any],
+    *,
+    size_nm: tuple[float, float] | None = None,
+    record: dict[str, Any] | None = None,
+) -> LayerData:
+    """Labels layer of classes, with their names and colours; class 0 is transparent."""
+    colours: dict[int | None, Any] = {i: (*(c / 255 for c in spec.colour), 1.0) for i, spec in enumerate(specs)}
+    colours |= {0: "transparent", None: "white"}
+    kept = {"classes": [spec.model_dump(mode="json") for spec in specs]}
+    kwargs = {
+        "name": name,
+        "opacity": 0.5,
+        "colormap": DirectLabelColormap(color_dict=colours),
+        # napari shows these with the value under the cursor.
+        "features": {"index": list(range(len(specs))), "class": [spec.name for spec in specs]},
+        "metadata": {KEY: _labels_metadata("classes", size_nm, record) | kept},
+    }
+    return classes, kwargs | place, "labels"
+
+
+def objects_layer(
+    objects: np.ndarray,
+    name: str,
+    place: dict[str, Any],
+    *,
+    size_nm: tuple[float, float] | None = None,
+    record: dict[str, Any] | None = None,
+) -> LayerData:
+    """Labels layer of objects, each with an id and a colour of its own."""
+    kwargs = {"name": name, "opacity": 0.5, "metadata": {KEY: _labels_metadata("objects", size_nm, record)}}
+    return objects, kwargs | place, "labels"
+
+
+def _labels_metadata(
+    kind: str, size_nm: tuple[float, float] | None, record: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {"kind": kind, "pixel_size_nm": None if size_nm is None else list(size_nm), "record": record}
+
+
+def specs_of(metadata: dict[str, Any]) -> tuple[ClassSpec, ...] | None:
+    """Classes that a layer's metadata names; None if it names none."""
+    listed = metadata.get(KEY, {}).get("classes")
+    return tuple(ClassSpec.model_validate(spec) for spec in listed) if listed else None
+
+
+def record_of(layer: Layer) -> dict[str, Any] | None:
+    """Record of what made a labels layer; None if it is not one of ours."""
+    record: dict[str, Any] | None = layer.metadata.get(KEY, {}).get("record")
+    return record

@@ -1,0 +1,206 @@
+"""What the widgets are put together from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from napari.layers import Layer
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_matseg._napari.jobs import Job
+from napari_matseg.core.progress import Progress
+from napari_matseg.settings import ClassSpec
+
+ERROR_COLOUR = "#e2574c"  # reads well on napari's dark and light themes
+
+
+class LayerChoice(QComboBox):
+    """A layer of the viewer, of some types.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    types : sequence of Layer types
+    prefer : callable, optional
+        Which layers to choose unasked, the topmost first; none, and the user has to choose.
+    follow : bool
+        Whether to choose the layer that is selected in the layer list, whenever it is of the types.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        types: Sequence[type[Layer]],
+        *,
+        prefer: Callable[[Layer], bool] = lambda layer: True,
+        follow: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._types = tuple(types)
+        self._prefer = prefer
+        self._follow = follow
+        self.setPlaceholderText("choose a layer")
+        shrink(self)
+        events = viewer.layers.events
+        self._watched: list[Any] = [events.inserted, events.removed, events.reordered, events.renamed]
+        if follow:
+            self._watched.append(viewer.layers.selection.events.active)
+        for event in self._watched:
+            event.connect(self.refresh)
+        self.refresh()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer; None if there is none."""
+        layer: Layer | None = self.currentData()
+        return layer
+
+    @layer.setter
+    def layer(self, layer: Layer) -> None:
+        self.setCurrentIndex(self.findText(layer.name))
+
+    def refresh(self, event: Any = None) -> None:
+        """List the layers anew; the choice stays, if it can."""
+        there = [layer for layer in reversed(self._viewer.layers) if isinstance(layer, self._types)]
+        chosen = self.layer
+        active = self._viewer.layers.selection.active
+        if self._follow and active in there:
+            chosen = active
+        if chosen not in there:
+            chosen = next((layer for layer in there if self._prefer(layer)), None)
+        before = self.layer
+        self.blockSignals(True)
+        self.clear()
+        for layer in there:
+            self.addItem(layer.name, layer)
+        self.setCurrentIndex(-1 if chosen is None else there.index(chosen))
+        self.blockSignals(False)
+        if chosen is not before:
+            self.currentIndexChanged.emit(self.currentIndex())
+
+    def forget(self) -> None:
+        """Take no more notice of the viewer."""
+        for event in self._watched:
+            event.disconnect(self.refresh)
+        self._watched = []
+
+
+class RunBar(QWidget):
+    """Button to run, button to cancel, progress, and one message for the user.
+
+    Parameters
+    ----------
+    job : Job
+        What the buttons and the bar belong to.
+    run : callable
+        What the button does.
+    verb : str
+        What is on it.
+    """
+
+    def __init__(self, job: Job, run: Callable[[], None], verb: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._job = job
+        self._started = 0.0
+        self.run_button = QPushButton(verb)
+        self.cancel_button = QPushButton("Cancel")
+        self.bar = QProgressBar()
+        self.note = QLabel()
+        self.message = text_label()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        for widget in (self.bar, self.note, self.message):
+            layout.addWidget(widget)
+        self.run_button.clicked.connect(lambda: run())
+        self.cancel_button.clicked.connect(self._on_cancel)
+        job.progressed.connect(self._on_progressed)
+        job.failed.connect(self.fail)
+        job.ended.connect(self._on_ended)
+        self._show_running(False)
+
+    def begin(self) -> None:
+        """Show that work has started."""
+        self._started = time.monotonic()
+        self.say("")
+        self.bar.setRange(0, 0)
+        self.note.setText("starting")
+        self._show_running(True)
+
+    def say(self, html: str) -> None:
+        """Show a message, as rich text."""
+        self.message.setText(html)
+
+    def fail(self, text: str) -> None:
+        """Show an error, as plain text."""
+        self.say(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+
+    def _show_running(self, running: bool) -> None:
+        self.run_button.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.cancel_button.setVisible(running)
+        self.bar.setVisible(running)
+        self.note.setVisible(running)
+        self.message.setVisible(not running)
+
+    def _on_progressed(self, step: Progress) -> None:
+        self.bar.setRange(0, step.total if step.done else 0)
+        self.bar.setValue(step.done)
+        left = ""
+        if step.done:
+            elapsed = time.monotonic() - self._started
+            left = f", {step.done} of {step.total} tiles, {_duration(elapsed * (step.total - step.done) / step.done)} left"
+        self.note.setText(step.note + left)
+
+    def _on_cancel(self) -> None:
+        self._job.cancel()
+        self.cancel_button.setEnabled(False)
+        self.note.setText("cancelling after this tile")
+
+    def _on_ended(self, cancelled: bool) -> None:
+        self._show_running(False)
+        if cancelled:
+            self.say("Cancelled; nothing was changed.")
+
+
+def form() -> QFormLayout:
+    """Make a form whose fields take the width there is."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def shrink(choice: QComboBox) -> QComboBox:
+    """Let a choice be narrower than its longest item, which would widen the whole dock."""
+    choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    choice.setMinimumContentsLength(12)
+    return choice
+
+
+def text_label() -> QLabel:
+    """Make a label of several lines that can be copied from."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def swatch(spec: ClassSpec) -> str:
+    """Give the name of a class with a square of its colour, as rich text."""
+    red, green, blue = spec.colour
+    return f'<span style="color: rgb({red}, {green}, {blue})">■</span>&nbsp;{escape(spec.name)}'
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,1 @@
+"""The work itself, on arrays and files: numpy, torch, scikit-image and tifffile; never napari."""

@@ -1,0 +1,159 @@
+"""Name -> network, and what tiling must know of it: stride and reach."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from napari_matseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from napari_matseg.settings import ArchitectureSettings
+
+MAX_REACH = 1536  # px; a network that sees farther is taken to see everything
+
+
+def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Module:
+    """Make a network with random weights.
+
+    Parameters
+    ----------
+    settings : ArchitectureSettings
+    out_channels : int
+        Number of maps that the network gives.
+
+    Returns
+    -------
+    torch.nn.Module
+        From float tensors of shape (batch, in_channels, height, width) to scores (logits) of shape
+        (batch, out_channels, height, width); height and width are multiples of `stride_of(network)`.
+
+    Raises
+    ------
+    ModelError
+        If the encoder is unknown, or an option does not fit the architecture.
+
+    Notes
+    -----
+    U-Net: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28.
+    DeepLabV3+: Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49.
+    """
+    _load_triton_apart()
+    import segmentation_models_pytorch as smp
+
+    kinds = {"unet": smp.Unet, "deeplabv3plus": smp.DeepLabV3Plus}
+    options = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.options.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = kinds[settings.name](
+                encoder_name=settings.encoder,
+                encoder_depth=settings.encoder_depth,
+                encoder_weights=None,
+                in_channels=settings.in_channels * settings.fold**2,
+                classes=out_channels * settings.fold**2,
+                **options,
+            )
+    except KeyError as error:
+        raise ModelError(
+            f"encoder {settings.encoder!r} is unknown; use one of segmentation-models-pytorch's, such as resnet18 "
+            "or mobilenet_v2, or tu- before a timm name."
+        ) from error
+    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{settings.name} cannot be built with encoder {settings.encoder!r}, depth {settings.encoder_depth} "
+            f"and options {options}: {first}"
+        ) from error
+    return network if settings.fold == 1 else _folded(network, settings.fold)
+
+
+def _load_triton_apart() -> None:
+    """Load triton so that it uses the LLVM inside it.
+
+    segmentation-models-pytorch imports torchvision and with it triton. Where Mesa draws napari's canvas in software
+    its own LLVM is in the process already, and triton, bound to that, would crash the viewer.
+    """
+    if not sys.platform.startswith("linux") or "triton" in sys.modules:
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton._C.libtriton")
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def _folded(network: nn.Module, fold: int) -> nn.Module:
+    """Network between a fold of pixels into channels and its inverse (Shi et al. 2016, doi 10.1109/CVPR.2016.207)."""
+    from torch import nn
+
+    return nn.Sequential(
+        OrderedDict(fold=nn.PixelUnshuffle(fold), network=network, unfold=nn.PixelShuffle(fold)),
+    )
+
+
+def stride_of(network: nn.Module) -> int:
+    """Number of pixels that height, width and the corners of tiles must be multiples of."""
+    from torch import nn
+
+    if isinstance(network, nn.Sequential):
+        return int(network.fold.downscale_factor) * stride_of(network.network)
+    return int(network.encoder.output_stride)
+
+
+def measure_reach(network: nn.Module, in_channels: int) -> int | None:
+    """How far the network's output depends on its input, measured by letting NaN spread.
+
+    One half of an image is set to NaN; the output is NaN as far as it depends on that half, from each of the
+    four sides. Keeping only what lies farther than this from the edge of a tile gives the same output as the
+    whole image.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    in_channels : int
+
+    Returns
+    -------
+    int or None
+        Pixels; None if the output depends on the whole image (image pooling, attention, squeeze-and-excitation).
+    """
+    import torch
+
+    stride = stride_of(network)
+    weight = next(network.parameters())
+    for length in (512, 1024, 2 * MAX_REACH):
+        half = -(-length // 2 // stride) * stride
+        reaches = []
+        for vertical in (False, True):
+            for flip in (False, True):
+                strip = torch.zeros(1, in_channels, stride * 2, half * 2, device=weight.device, dtype=weight.dtype)
+                strip[..., :half] = torch.nan
+                strip = strip.flip(-1) if flip else strip
+                with torch.inference_mode():
+                    scores: Tensor = _evaluated(network, strip.mT if vertical else strip)
+                spoilt = (scores.mT if vertical else scores).isnan().any(dim=-2).any(dim=1)[0]
+                spoilt = spoilt.flip(-1) if flip else spoilt
+                reaches.append(int(spoilt[half:].sum()))
+        if max(reaches) < half:
+            return max(reaches)
+    return None
+
+
+def _evaluated(network: nn.Module, image: Tensor) -> Tensor:
+    training = network.training
+    network.eval()
+    try:
+        scores: Tensor = network(image)
+    finally:
+        network.train(training)
+    return scores

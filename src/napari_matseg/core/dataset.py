@@ -1,0 +1,222 @@
+"""Images with truth, held in memory, and the crops that a training draws from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+from skimage.segmentation import find_boundaries
+
+from napari_matseg.core import synthetic
+from napari_matseg.core.augment import change_grey, crop_map, take
+from napari_matseg.core.normalise import GreyScale, grey_scale
+from napari_matseg.core.read import read
+from napari_matseg.core.truth import read_truth
+from napari_matseg.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_matseg.settings import TrainSettings
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+UNKNOWN_DISTANCE = -1.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A micrograph with its truth.
+
+    Attributes
+    ----------
+    name : str
+    image_cyx : array, shape (channels, height, width)
+        Grey values as read.
+    classes_yx : array, shape (height, width), uint8
+        Class ids; 255 does not count.
+    distance_yx : array, shape (height, width), float32, or None
+        Depth inside the object, as `relative_depth` gives it.
+    """
+
+    name: str
+    image_cyx: np.ndarray
+    classes_yx: np.ndarray
+    distance_yx: np.ndarray | None = None
+
+
+def load_examples(settings: TrainSettings, names: Sequence[str], folder: Path) -> list[Example]:
+    """Read images and their truth.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    names : sequence of str
+        Names of images, with or without extension.
+    folder : Path
+        What the paths in the settings are relative to.
+
+    Raises
+    ------
+    InputError
+        If an image or its truth is missing, cannot be read, or they differ in shape.
+    """
+    return [_load(settings, name, folder) for name in names]
+
+
+def split(settings: TrainSettings, folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the images to train on and to validate on; never one in both.
+
+    Raises
+    ------
+    SettingsError
+        If a list cannot be read, there is nothing to train on, or an image is in both.
+    """
+    data = settings.data
+    train = _names(data.train, folder)
+    if isinstance(data.validation, float):
+        order = np.random.default_rng(settings.seed).permutation(len(train))
+        held_out = max(1, round(data.validation * len(train)))
+        train, validation = [train[i] for i in order[held_out:]], [train[i] for i in sorted(order[:held_out])]
+    else:
+        validation = _names(data.validation, folder)
+    both = sorted(set(train) & set(validation))
+    if both:
+        raise SettingsError(f"{both[0]} is in both train and validation; an image can be in one only.")
+    if not train:
+        raise SettingsError("there is no image to train on; name some under data.train.")
+    return train, validation
+
+
+def relative_depth(objects_yx: np.ndarray) -> np.ndarray:
+    """How deep inside its object each pixel lies: 0 outside and at its edge, 1 where it is deepest.
+
+    Parameters
+    ----------
+    objects_yx : array, shape (height, width), integer
+        One id per object, 0 outside.
+
+    Returns
+    -------
+    array, shape (height, width), float32
+        Euclidean distance to the object's edge, divided by the object's largest; the frame is no edge.
+    """
+    padded = np.pad(objects_yx, 1, mode="edge").astype(np.int64)
+    inside = (padded > 0) & ~find_boundaries(padded, mode="inner")
+    depth = ndimage.distance_transform_edt(np.pad(inside, 64, mode="edge"))[65:-65, 65:-65]
+    deepest = np.zeros(int(objects_yx.max(initial=0)) + 1)
+    np.maximum.at(deepest, objects_yx.ravel(), depth.ravel())
+    relative: np.ndarray = np.divide(
+        depth, deepest[objects_yx], out=np.zeros_like(depth), where=(objects_yx > 0) & (deepest[objects_yx] > 0)
+    )
+    return relative.astype(np.float32)
+
+
+class Crops:
+    """Random training crops; the crop of a given number is always the same.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    settings : TrainSettings
+    """
+
+    def __init__(self, examples: Sequence[Example], settings: TrainSettings) -> None:
+        self._settings = settings
+        self._examples = examples
+        self._scales: list[GreyScale] = [grey_scale(example.image_cyx, settings.normalise) for example in examples]
+
+    def crop(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Make one crop.
+
+        Parameters
+        ----------
+        number : int
+            Which; together with the seed it decides everything.
+
+        Returns
+        -------
+        image_cyx : array, shape (channels, crop, crop), float32
+        classes_yx : array, shape (crop, crop), uint8
+        distance_yx : array, shape (crop, crop), float32
+            `UNKNOWN_DISTANCE` throughout where it is not learnt.
+        """
+        settings = self._settings
+        rng = np.random.default_rng((settings.seed, number))
+        index = int(rng.integers(len(self._examples)))
+        if rng.random() < settings.synthetic:
+            example = self._synthetic(rng)
+            scale = grey_scale(example.image_cyx, settings.normalise)
+        else:
+            example, scale = self._examples[index], self._scales[index]
+        size = settings.crop
+        if rng.random() < settings.augment.burnt_in:
+            burnt = [synthetic.burn_in(channel, rng) for channel in _as_bytes(example.image_cyx, scale)]
+            image_cyx = np.stack(burnt).astype(np.float32) / 85.0 - 1.5
+        else:
+            image_cyx = scale.apply(example.image_cyx)
+        matrix, offset = crop_map(example.classes_yx.shape, size, settings.augment, rng)
+        image = np.stack([take(channel, matrix, offset, size, order=1) for channel in image_cyx])
+        classes = take(example.classes_yx, matrix, offset, size, order=0)
+        if example.distance_yx is None:
+            distance = np.full((size, size), UNKNOWN_DISTANCE, dtype=np.float32)
+        else:
+            distance = take(example.distance_yx, matrix, offset, size, order=1)
+        return change_grey(image, settings.augment, rng), classes, distance
+
+    def _synthetic(self, rng: np.random.Generator) -> Example:
+        """Make a micrograph of the kind that the model is for."""
+        settings = self._settings
+        if len(settings.classes) == 2:
+            sample = synthetic.particles((384, 384), rng)
+        else:
+            sample = synthetic.superalloy((384, 384), rng)
+        image_cyx = np.repeat(sample.image_yx[None], settings.architecture.in_channels, axis=0)
+        depth = relative_depth(sample.truth_yx) if settings.distance else None
+        return Example("synthetic", image_cyx, sample.classes_yx, depth)
+
+
+def _as_bytes(image_cyx: np.ndarray, scale: GreyScale) -> np.ndarray:
+    """Normalised grey from -1.5 to 1.5 as 0 to 255, for drawing on."""
+    return np.clip((scale.apply(image_cyx) + 1.5) * 85.0, 0, 255).astype(np.uint8)
+
+
+def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
+    if not isinstance(listed, Path):
+        return list(listed)
+    try:
+        return (folder / listed).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise SettingsError(f"{folder / listed}: cannot be read ({error.strerror}); check the data folder.") from error
+
+
+def _file(folder: Path, name: str, what: str) -> Path:
+    """File of that name, whatever its extension."""
+    candidates = [folder / name, *(folder / f"{Path(name).stem}{suffix}" for suffix in SUFFIXES)]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise InputError(f"{folder / name}: there is no such {what}; check the names in the recipe and the data folder.")
+
+
+def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
+    data = settings.data
+    image_path = _file(folder / data.images, name, "image")
+    truth_path = _file(folder / data.truth, Path(name).stem + data.truth_suffix, "truth")
+    image_cyx = read(image_path).plane(channels=settings.architecture.in_channels)
+    distance_yx = None
+    if data.instances:
+        objects_yx = read(truth_path).plane()[0]
+        classes_yx = (objects_yx > 0).astype(np.uint8)
+        if settings.distance:
+            distance_yx = relative_depth(objects_yx)
+    else:
+        classes_yx = read_truth(truth_path, settings.classes).labels_yx
+    if classes_yx.shape != image_cyx.shape[1:]:
+        raise InputError(
+            f"{truth_path}: shape {classes_yx.shape} is not that of its image {image_path}, {image_cyx.shape[1:]}; "
+            "give the truth of this image."
+        )
+    return Example(Path(name).stem, image_cyx, classes_yx, distance_yx)

@@ -1,0 +1,142 @@
+"""A prediction held against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_matseg.core.checkpoints import read_card
+from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.metrics import Scores, count
+from napari_matseg.core.read import read
+from napari_matseg.core.truth import IGNORE, Truth, read_truth, to_classes
+from napari_matseg.errors import InputError
+from napari_matseg.settings import ClassSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_matseg.settings import Colour
+
+MAX_CLASSES = 64  # more different values than this are objects, not classes
+
+
+def evaluate(
+    prediction: str | Path | np.ndarray,
+    truth: str | Path | np.ndarray,
+    classes: Sequence[ClassSpec] | None = None,
+    *,
+    mapping: Mapping[int | Colour, int] | None = None,
+    mask: np.ndarray | None = None,
+) -> tuple[Scores, list[str]]:
+    """Compare a prediction with the truth.
+
+    Parameters
+    ----------
+    prediction : path, or integer array of any shape
+        Class ids, or anything that `core.truth` makes class ids of.
+    truth : path, or array
+        The same, of the same shape.
+    classes : sequence of ClassSpec, optional
+        Name and colour of each class; else as `classes_of` finds them.
+    mapping : mapping, optional
+        From pixel values or colours of the truth to class ids.
+    mask : array of bool, optional
+        Pixels that count; else all but the data bar that was left out of the prediction.
+
+    Returns
+    -------
+    scores : Scores
+        IoU, Dice and the rest; ``scores.counts`` of several images can be added up.
+    notes : list of str
+        How the values were read, where that was not plain.
+
+    Raises
+    ------
+    InputError
+        If the two differ in shape, or hold values that are no class.
+    """
+    if classes is None:
+        classes = classes_of(prediction, truth)
+    if mask is None and not isinstance(prediction, np.ndarray):
+        mask = _content(Path(prediction))
+    predicted = _read(prediction, classes, None, "prediction")
+    true = _read(truth, classes, mapping, "truth")
+    counts = count(predicted.labels_yx, true.labels_yx, len(classes), ignore=IGNORE, mask=mask)
+    return Scores(counts), [note for note in (predicted.note, true.note) if note]
+
+
+def classes_of(
+    prediction: str | Path | np.ndarray, truth: str | Path | np.ndarray, model: str | Path | None = None
+) -> tuple[ClassSpec, ...]:
+    """Find what classes labels hold.
+
+    Parameters
+    ----------
+    prediction, truth : path or array
+    model : str or Path, optional
+        Name or file of the model whose classes these are.
+
+    Returns
+    -------
+    tuple of ClassSpec
+        The model's; else those that the prediction's file names, or the truth's; else "0", "1" and so on up to the
+        largest value in either.
+
+    Raises
+    ------
+    InputError
+        If nothing names the classes, and the values are too many to be classes, or colours.
+    """
+    if model is not None:
+        return read_card(model).classes
+    for labels in (prediction, truth):
+        if not isinstance(labels, np.ndarray) and Path(labels).suffix.lower() in (".tif", ".tiff"):
+            named, _ = read_labels_info(Path(labels))
+            if named:
+                return named
+    highest = max(_highest(prediction, "prediction"), _highest(truth, "truth"))
+    if highest >= MAX_CLASSES:
+        raise InputError(
+            f"{truth if not isinstance(truth, np.ndarray) else 'truth'}: values up to {highest} are too many to be "
+            "classes, and nothing names them; name the model that they belong to, or map the values to classes."
+        )
+    return tuple(ClassSpec(name=str(i), colour=(0, 0, 0)) for i in range(max(2, highest + 1)))
+
+
+def _highest(labels: str | Path | np.ndarray, role: str) -> int:
+    if isinstance(labels, np.ndarray):
+        pixels, colour, name = labels, labels.ndim == 3 and labels.shape[-1] in (3, 4), role
+    else:
+        micrograph = read(labels)
+        pixels, colour, name = np.asarray(micrograph.pixels), micrograph.is_colour, micrograph.name
+    if colour:
+        raise InputError(f"{name}: is in colour, and nothing says which classes the colours are; name the model.")
+    return int(pixels.max(initial=0))
+
+
+def _content(prediction: Path) -> np.ndarray | None:
+    """Pixels that were segmented, by the record in the file; None for all of them."""
+    if prediction.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    _, record = read_labels_info(prediction)
+    rows = None if record is None else record.get("segmented_rows")
+    if rows is None:
+        return None
+    micrograph = read(prediction)
+    column = np.zeros((micrograph.shape_yx[0], 1), dtype=bool)
+    column[slice(*rows)] = True
+    return np.broadcast_to(column, (*micrograph.shape_planes, *micrograph.shape_yx))
+
+
+def _read(
+    labels: str | Path | np.ndarray,
+    classes: Sequence[ClassSpec],
+    mapping: Mapping[int | Colour, int] | None,
+    role: str,
+) -> Truth:
+    if isinstance(labels, np.ndarray):
+        return to_classes(labels, classes, mapping, role)
+    return read_truth(Path(labels), classes, mapping)

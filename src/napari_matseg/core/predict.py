@@ -1,0 +1,372 @@
+"""Tiles through the network."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_matseg.core.architectures import stride_of
+from napari_matseg.core.blend import Blender
+from napari_matseg.core.devices import autocast
+from napari_matseg.core.tile import ceil_to, computed_pixels, plan_blend, plan_tiles
+from napari_matseg.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    import torch
+    from torch import Tensor, nn
+
+    from napari_matseg.core.checkpoints import Model
+    from napari_matseg.core.normalise import GreyScale
+    from napari_matseg.core.tile import Tile
+    from napari_matseg.settings import SegmentSettings
+
+SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
+BEST_SIDE = {"cpu": 2048}  # beyond this a larger tile gains nothing on the CPU
+BATCH_PIXELS = 4 << 20  # beyond this a larger batch gains nothing on a GPU
+MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7, "mps": 0.5}  # of what is free
+
+
+class TooLargeError(Exception):
+    """One tile does not fit into memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a micrograph of a given size is taken through a network.
+
+    Attributes
+    ----------
+    strategy : "whole", "halo" or "blend"
+    tiles : list of Tile
+    batch : int
+        Tiles per pass.
+    tile, halo : int
+        Side of the largest window, and context that is cut away, in pixels.
+    stride : int
+        What corners of windows are multiples of.
+    """
+
+    strategy: Literal["whole", "halo", "blend"]
+    tiles: list[Tile]
+    batch: int
+    tile: int
+    halo: int
+    stride: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the plan in plain JSON types."""
+        return {
+            "strategy": self.strategy,
+            "tile": self.tile,
+            "halo": self.halo,
+            "stride": self.stride,
+            "batch": self.batch,
+            "tiles": len(self.tiles),
+            "computed_pixels": computed_pixels(self.tiles),
+        }
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A finished rectangle of the result.
+
+    Attributes
+    ----------
+    where : (slice, slice)
+        Rows and columns in the micrograph.
+    classes_yx : array, shape (height, width), uint8
+    probabilities_cyx : array, shape (classes, height, width), float32, or None
+    depth_yx : array, shape (height, width), float32, or None
+        For models with a distance output, from 0 at an object's edge to 1.
+    """
+
+    where: tuple[slice, slice]
+    classes_yx: np.ndarray
+    probabilities_cyx: np.ndarray | None = None
+    depth_yx: np.ndarray | None = None
+
+
+def make_plan(
+    model: Model, shape: tuple[int, int], settings: SegmentSettings, device: torch.device, largest: int | None = None
+) -> Plan:
+    """Decide how to tile.
+
+    Parameters
+    ----------
+    model : Model
+    shape : (int, int)
+        Height and width of the micrograph in pixels.
+    settings : SegmentSettings
+    device : torch.device
+    largest : int, optional
+        Upper bound for the side of a window, for another try with less memory.
+
+    Raises
+    ------
+    SettingsError
+        If "exact" is asked of a network that sees the whole image, and the image does not fit.
+    """
+    stride = stride_of(model.network)
+    fits = _largest_side(model, device)
+    side = settings.tile or min(fits, BEST_SIDE.get(device.type, fits))
+    side = min(side, largest or side)
+    canvas = ceil_to(shape[0], stride), ceil_to(shape[1], stride)
+    reach = model.card.reach
+    whole = settings.tiling == "whole"
+    if settings.tiling == "exact" and reach is None:
+        if largest is not None or canvas[0] * canvas[1] > fits**2:
+            raise SettingsError(
+                f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
+                "choose tiling auto or blend, or a model with bounded reach."
+            )
+        whole = True
+    if whole:
+        side, halo, tiles = max(canvas), 0, plan_tiles(shape, max(canvas), 0, stride)
+    elif settings.tiling == "blend" or reach is None:
+        halo, tiles = 0, plan_blend(shape, side, settings.overlap, stride)
+    else:
+        narrow = settings.tiling == "auto" and model.card.halo is not None
+        halo = ceil_to(min(reach, model.card.halo) if narrow and model.card.halo is not None else reach, stride)
+        tiles = plan_tiles(shape, side, halo, stride)
+    strategy: Literal["whole", "halo", "blend"] = "halo" if halo else "blend"
+    if len(tiles) == 1:
+        strategy, halo = "whole", 0
+    batch = settings.batch or (
+        1 if device.type == "cpu" else max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
+    )
+    return Plan(strategy, tiles, batch, max(max(tile.shape) for tile in tiles), halo, stride)
+
+
+def predict(
+    model: Model,
+    image_cyx: Any,
+    scale: GreyScale,
+    plan: Plan,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    probabilities: bool = False,
+) -> Generator[tuple[int, Piece | None], None, None]:
+    """Take a micrograph through a network, tile by tile.
+
+    Parameters
+    ----------
+    model : Model
+        On `device`.
+    image_cyx : array, shape (channels, height, width)
+        Grey values as read; only slices of it are loaded.
+    scale : GreyScale
+        Of the whole micrograph.
+    plan : Plan
+        For this micrograph.
+    device : torch.device
+    dtype : torch.dtype
+        What the network computes in.
+    probabilities : bool
+        Whether to give the probabilities too.
+
+    Yields
+    ------
+    done : int
+        Tiles finished so far.
+    piece : Piece or None
+        What became final. All pieces together cover each pixel exactly once.
+
+    Raises
+    ------
+    TooLargeError
+        If not even one tile fits into memory.
+    """
+    shape = tuple(image_cyx.shape[1:])
+    n_classes = len(model.card.classes)
+    blend = plan.strategy == "blend"
+    run = _Runner(model.network, n_classes, model.card.distance, device, dtype, maps=blend or probabilities)
+    blender = Blender(model.card.out_channels, (ceil_to(shape[0], plan.stride), ceil_to(shape[1], plan.stride)))
+    done = 0
+    for tile, classes_yx, maps_cyx, depth_yx in _through(run, plan, image_cyx, scale):
+        done += 1
+        if not blend:
+            inner = tile.inner
+            maps = maps_cyx[:n_classes, *inner] if probabilities and maps_cyx is not None else None
+            depth = None if depth_yx is None else depth_yx[inner]
+            yield done, Piece(tile.keep, classes_yx[inner], maps, depth)
+        else:
+            final = blender.add(tile, maps_cyx)  # type: ignore[arg-type]
+            yield done, None if final is None else _rows(final, shape, n_classes, probabilities)
+    if blend:
+        yield done, _rows(blender.rest(), shape, n_classes, probabilities)
+
+
+def _rows(final: tuple[int, np.ndarray], shape: tuple[int, ...], n_classes: int, probabilities: bool) -> Piece:
+    """Finished rows of a blend, without the padding of the canvas."""
+    first, maps = final
+    stop = min(first + maps.shape[1], shape[0])
+    maps = maps[:, : stop - first, : shape[1]]
+    classes = maps[:n_classes].argmax(axis=0).astype(np.uint8)
+    depth = maps[-1] if maps.shape[0] > n_classes else None
+    return Piece((slice(first, stop), slice(0, shape[1])), classes, maps[:n_classes] if probabilities else None, depth)
+
+
+def _through(
+    run: _Runner, plan: Plan, image_cyx: Any, scale: GreyScale
+) -> Iterator[tuple[Tile, np.ndarray, np.ndarray | None, np.ndarray | None]]:
+    """Each tile with what the network makes of it; the next tiles are read while the network works."""
+
+    def load(tiles: Sequence[Tile]) -> np.ndarray:
+        return np.stack([scale.apply(read_window(image_cyx, tile)) for tile in tiles])
+
+    batches = list(_batches(plan.tiles, plan.batch))
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(load, batches[0])
+        for number, tiles in enumerate(batches):
+            pixels = coming.result()
+            if number + 1 < len(batches):
+                coming = pool.submit(load, batches[number + 1])
+            classes, maps, depth = run(pixels)
+            for i, tile in enumerate(tiles):
+                yield tile, classes[i], None if maps is None else maps[i], None if depth is None else depth[i]
+
+
+def _batches(tiles: Sequence[Tile], batch: int) -> Iterator[list[Tile]]:
+    """Runs of neighbouring tiles of one shape, at most `batch` long."""
+    for _, group in groupby(tiles, key=lambda tile: tile.shape):
+        alike = list(group)
+        yield from (alike[i : i + batch] for i in range(0, len(alike), batch))
+
+
+def read_window(image_cyx: Any, tile: Tile) -> np.ndarray:
+    """Pixels of a window; beyond bottom and right the micrograph is mirrored.
+
+    Parameters
+    ----------
+    image_cyx : array, shape (channels, height, width)
+    tile : Tile
+
+    Returns
+    -------
+    array, shape (channels, height, width) of the window
+    """
+    rows, columns = (
+        _mirrored(span.start, span.stop, length)
+        for span, length in zip((tile.y, tile.x), image_cyx.shape[1:], strict=True)
+    )
+    part = np.asarray(image_cyx[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    if part.shape[1:] == tile.shape:
+        return part
+    return part[:, (rows - rows.min())[:, None], columns - columns.min()]
+
+
+def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
+    """Indices from start to stop, folded back into 0 to length - 1 about the last pixel."""
+    period = max(1, 2 * (length - 1))
+    folded = np.arange(start, stop) % period
+    return np.minimum(folded, period - folded) if length > 1 else np.zeros(stop - start, dtype=np.int64)
+
+
+class _Runner:
+    """The network on one batch; halves the batch when memory runs out."""
+
+    def __init__(
+        self, network: nn.Module, n_classes: int, distance: bool, device: torch.device, dtype: torch.dtype, maps: bool
+    ) -> None:
+        import torch
+
+        self._network = network.to(memory_format=torch.channels_last)
+        self._n_classes = n_classes
+        self._distance = distance
+        self._device = device
+        self._dtype = dtype
+        self._maps = maps
+        self._most: int | None = None  # tiles that are known to fit
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Classes (n, y, x), maps (n, c, y, x) if wanted, and depth (n, y, x) if the model gives it."""
+        import torch
+
+        most = min(self._most or len(pixels), len(pixels))
+        while True:
+            try:
+                parts = [self._forward(pixels[i : i + most]) for i in range(0, len(pixels), most)]
+                break
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if most == 1:
+                    raise TooLargeError from error
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            most = self._most = most // 2
+        return tuple(None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+
+    def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        import torch
+
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            batch = torch.from_numpy(pixels)
+            if self._device.type == "cuda":
+                batch = batch.pin_memory()
+            batch = batch.to(self._device, non_blocking=True, memory_format=torch.channels_last)
+            output: Tensor = self._network(batch)
+            scores = output[:, : self._n_classes]
+            classes = scores.argmax(dim=1).to(torch.uint8)
+            depth = output[:, -1].float().sigmoid() if self._distance else None
+            maps = None
+            if self._maps:
+                maps = scores.float().softmax(dim=1)
+                maps = maps if depth is None else torch.cat([maps, depth[:, None]], dim=1)
+            return (
+                classes.cpu().numpy(),
+                None if maps is None else maps.contiguous().cpu().numpy(),
+                None if depth is None else depth.cpu().numpy(),
+            )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+def _largest_side(model: Model, device: torch.device) -> int:
+    """Largest side of a square tile that fits into the memory that is free."""
+    import psutil
+    import torch
+
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    pixels = free * MEMORY_SHARE[device.type] / bytes_per_pixel(model, device)
+    return next((side for side in SIDES if side**2 <= pixels), SIDES[-1])
+
+
+def bytes_per_pixel(model: Model, device: torch.device) -> float:
+    """Memory that the network takes for each pixel of a tile, from the sizes of its layers' outputs.
+
+    The encoder's maps wait for the decoder while the widest layer holds its input and its output.
+    """
+    import torch
+
+    side = max(128, stride_of(model.network))
+    widest = 0
+    waiting = 0
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal widest, waiting
+        if isinstance(output, list | tuple):
+            waiting = sum(t.nbytes for t in output if isinstance(t, torch.Tensor))
+        elif isinstance(output, torch.Tensor):
+            given = sum(t.nbytes for t in inputs if isinstance(t, torch.Tensor))
+            widest = max(widest, given + output.nbytes)
+
+    hooks = [module.register_forward_hook(note) for module in model.network.modules()]
+    try:
+        with torch.inference_mode():
+            model.network(torch.zeros(1, model.card.architecture.in_channels, side, side, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 1.5 * (widest + waiting) / side**2  # half as much again for what the allocator and kernels keep

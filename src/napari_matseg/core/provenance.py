@@ -1,0 +1,66 @@
+"""What was done to what, with which weights: enough to run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_matseg.core.checkpoints import Model
+    from napari_matseg.core.micrograph import Micrograph
+
+PACKAGES = ("napari-matseg", "torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image", "tifffile")
+
+
+def describe_image(micrograph: Micrograph) -> dict[str, Any]:
+    """Say what identifies a micrograph, in plain JSON types."""
+    return {
+        "path": None if micrograph.source is None else str(micrograph.source),
+        "sha256": None if micrograph.source is None else hash_file(micrograph.source),
+        "shape": [int(n) for n in micrograph.pixels.shape],
+        "axes": micrograph.axes,
+        "dtype": str(micrograph.pixels.dtype),
+        "pixel_size_nm": None if micrograph.pixel_size_nm is None else list(micrograph.pixel_size_nm),
+        "data_bar_rows": None if micrograph.data_bar is None else list(micrograph.data_bar),
+    }
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """Say what identifies a model, in plain JSON types."""
+    return {
+        "name": model.card.name,
+        "path": None if model.path is None else str(model.path),
+        "weights_sha256": model.card.weights_sha256,
+        "classes": [spec.model_dump(mode="json") for spec in model.card.classes],
+    }
+
+
+def describe_run() -> dict[str, Any]:
+    """Say when and by which versions it is done, in plain JSON types."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+    }
+
+
+def hash_file(path: Path) -> str | None:
+    """Sha256 of a file's content; None if it is no longer there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

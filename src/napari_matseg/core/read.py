@@ -1,0 +1,172 @@
+"""Read an image file, whatever it is, as the microscope meant it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG_START, JPEG_START, BMP_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
+
+MOST_BYTES = 2 * 2**30
+"""Of a PNG, JPEG or BMP, which have to be decoded as a whole."""
+MOST_PER_BYTE = 2048
+"""Decoded bytes that a byte of file can stand for: 1032 in PNG (deflate), 1536 in JPEG (a bit per block of 8 x 8)."""
+
+
+def read(path: str | Path) -> Micrograph:
+    """Read an image, with what the instrument recorded.
+
+    Grey that was written as a palette, as RGB with equal channels or with an alpha comes back as grey. An alpha is
+    dropped whatever it holds, and the colours stay as stored: blending them with a background would invent values.
+    Values are those that are seen (a TIFF whose smallest value is white is inverted); one-bit images have 0 and 1.
+
+    Parameters
+    ----------
+    path : str or Path
+        A TIFF, PNG, JPEG or BMP file, known by its content and not by its name.
+
+    Returns
+    -------
+    micrograph : Micrograph
+        Of a TIFF of more than 128 MiB the pixels stay in the file until they are sliced.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is empty, damaged, truncated, too large or no image.
+
+    Notes
+    -----
+    Whether a file that is not read at once is grey written as RGB is judged by patches of it; where a pixel has colour
+    all the same, it is given its luminance.
+    """
+    path = Path(path)
+    start = _start(path)
+    # Both are slow to import, and many a run needs neither.
+    if start.startswith(TIFF_STARTS):
+        from napari_matseg.core.read_tiff import read_tiff
+
+        return read_tiff(path)
+    if start.startswith((PNG_START, JPEG_START, BMP_START)):
+        return _read_picture(path, start)
+    raise InputError(f"{path}: is not an image that can be read; convert it to TIFF, PNG, JPEG or BMP.")
+
+
+def _start(path: Path) -> bytes:
+    """First bytes of the file, enough to tell its kind."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name an image file in it.")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is not a regular file; name an image file.")
+        with path.open("rb") as file:
+            start = file.read(32)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file; check the path.") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; ask for the permission, or copy it.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); check the path and the drive.") from error
+    if not start:
+        raise InputError(f"{path}: is empty (0 bytes); copy it again from its source.")
+    return start
+
+
+def _read_picture(path: Path, start: bytes) -> Micrograph:
+    """Read a PNG, JPEG or BMP file."""
+    from napari_matseg.core.pixels import as_grey, has_equal_channels
+    from napari_matseg.core.vendor import read_vendor
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, which is not used
+            image = _decode(path, start)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into the memory; save it as a tiled TIFF.") from error
+    except Exception as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path}: the image is damaged ({detail}); copy it again from its source.") from error
+    if image.ndim == 3 and has_equal_channels(image):
+        image = as_grey(image)
+    record = read_vendor(path, (image.shape[0], image.shape[1]))
+    return Micrograph(
+        pixels=image,
+        axes="YXS" if image.ndim == 3 else "YX",
+        pixel_size_nm=record.pixel_size_nm,
+        data_bar=record.data_bar,
+        source=path,
+        vendor=record.vendor,
+        metadata=record.metadata,
+    )
+
+
+def _decode(path: Path, start: bytes) -> np.ndarray:
+    """Pixels of a PNG, JPEG or BMP, shape (height, width) or (height, width, 3)."""
+    # Opened by class and not by Image.open, whose limit on pixels is one for the whole process and too low here.
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    kinds: dict[bytes, Callable[..., Image]] = {
+        PNG_START: PngImageFile,
+        JPEG_START: JpegImageFile,
+        BMP_START: BmpImageFile,
+    }
+    kind = next(kind for signature, kind in kinds.items() if start.startswith(signature))
+    with path.open("rb") as file, kind(file) as picture:
+        is_deep = start.startswith(PNG_START) and start[24] == 16
+        claimed = picture.width * picture.height * len(picture.getbands()) * (2 if is_deep else 1)
+        if claimed > path.stat().st_size * MOST_PER_BYTE:
+            raise InputError(
+                f"{path}: claims {picture.width} x {picture.height} pixels, more than a file of its length can hold; "
+                "copy it again from its source."
+            )
+        if claimed > MOST_BYTES:
+            raise InputError(
+                f"{path}: {picture.width} x {picture.height} pixels are too many for this format; "
+                "save it as a tiled TIFF."
+            )
+        if is_deep and len(picture.getbands()) > 1:
+            return _decode_deep_png(path)
+        picture.load()
+        return _channels(path, picture)
+
+
+def _decode_deep_png(path: Path) -> np.ndarray:
+    """Decode a PNG of 16 bits per channel and several channels, which Pillow cuts down to 8."""
+    import imagecodecs
+
+    image: np.ndarray = imagecodecs.png_decode(path.read_bytes())
+    return image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+
+
+def _channels(path: Path, picture: Image) -> np.ndarray:
+    """Grey or red, green and blue of a picture of any mode."""
+    from napari_matseg.core.pixels import look_up, native, palette_table
+
+    if picture.mode in ("P", "PA"):
+        colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        indices = np.asarray(picture if picture.mode == "P" else picture.getchannel(0))
+        return look_up(indices, palette_table(colours))
+    image = native(np.asarray(picture))
+    if picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;16"):
+        return image
+    if picture.mode == "LA":
+        return image[..., 0]
+    if picture.mode in ("RGB", "RGBA", "RGBX"):
+        return image[..., :3]
+    raise InputError(f"{path}: colours of the kind {picture.mode} are not supported; save the image as grey or RGB.")

@@ -1,0 +1,114 @@
+"""TIFF files: which of the images in one is the image, and whether it is loaded or left in the file."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import tifffile
+
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.pixels import LazyPixels, as_grey, has_equal_channels
+from napari_matseg.core.tiff_damage import check_chain, damage_as_error
+from napari_matseg.core.tiff_planes import TiffPlanes
+from napari_matseg.core.vendor import read_vendor
+from napari_matseg.core.vendor_record import has_dtd
+from napari_matseg.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAZY_BYTES = 128 * 2**20
+"""Images larger than this stay in their file."""
+
+
+def read_tiff(path: Path) -> Micrograph:
+    """Read a TIFF file: classic or BigTIFF, striped or tiled, of any compression that imagecodecs knows.
+
+    Reduced copies (the lower levels of a pyramid, thumbnails) are no planes, and other files that this one names are
+    not opened.
+
+    Parameters
+    ----------
+    path : Path
+        A file that starts as a TIFF does.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, truncated, or holds no image of grey or colour.
+    """
+    with damage_as_error(path):
+        check_chain(path)
+        with tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False) as tif:
+            if not len(tif.pages):
+                raise InputError(f"{path}: the TIFF holds no image; save it again from its source.")
+            if has_dtd(tif.pages.first.description):
+                tif.pages.first.description = ""  # which tifffile would parse for the axes
+            series = max(tif.series, key=_rank)
+            planes = TiffPlanes.of(path, series)
+            record = read_vendor(path, planes.shape_yx, tif, planes.key)
+        pixels, axes = _pixels(planes, _planes_axes(series, planes))
+    return Micrograph(
+        pixels=pixels,
+        axes=axes,
+        pixel_size_nm=record.pixel_size_nm,
+        data_bar=record.data_bar,
+        source=path,
+        vendor=record.vendor,
+        metadata=record.metadata,
+    )
+
+
+def _rank(series: tifffile.TiffPageSeries) -> tuple[bool, int, bool]:
+    """Prefer what is no reduced copy, then the largest, then what has the instrument's record (Olympus previews)."""
+    key = series.keyframe
+    return not key.is_reduced, key.imagelength * key.imagewidth, key.is_sis
+
+
+def _planes_axes(series: tifffile.TiffPageSeries, planes: TiffPlanes) -> dict[str, int]:
+    """Lengths of the axes before YX by letter: Z, T and C as the file says, and others for what it leaves open."""
+    found = [(letter, length) for letter, length in zip(series.axes, series.shape, strict=True) if letter not in "YXS"]
+    if prod(length for _, length in found) != len(planes.places):
+        found = [("Z", len(planes.places))] if len(planes.places) > 1 else []
+    if planes.per_page > 1:
+        found.append(("C", planes.per_page))
+    named = {letter for letter, _ in found if letter in "ZTC"}
+    free = (letter for letter in "ZPQRUVW" if letter not in named)
+    axes: dict[str, int] = {}
+    for letter, length in found:
+        axes[letter if letter in named and letter not in axes else next(free)] = length
+    return axes
+
+
+def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:
+    """Array of all planes, loaded if it is small or one block, and its axes."""
+    shape = (*planes_axes.values(), *planes.shape_yx)
+    axes = "".join(planes_axes) + "YX"
+    n = len(planes_axes)
+    planes.read(0, (range(1), range(1)))  # so that a coding that cannot be read is known now
+    colour = LazyPixels((*shape, 3), planes.dtype, n, planes.read)
+    grey = LazyPixels(shape, planes.dtype, n, lambda plane, box: as_grey(planes.read(plane, box)))
+    as_stored = colour if planes.is_colour else LazyPixels(shape, planes.dtype, n, planes.read)
+
+    is_one_block = len(planes.places) == 1 and planes.block_yx == planes.shape_yx
+    if is_one_block or as_stored.size * as_stored.dtype.itemsize <= LAZY_BYTES:
+        image = as_stored[...]
+        if not planes.is_colour:
+            return image, axes
+        return (as_grey(image), axes) if has_equal_channels(image) else (image, axes + "S")
+    if not planes.is_colour:
+        return as_stored, axes
+    return (grey, axes) if _looks_grey(planes) else (colour, axes + "S")
+
+
+def _looks_grey(planes: TiffPlanes) -> bool:
+    """Whether patches all over the first, middle and last plane have no colour; reading all would take too long."""
+    height, width = planes.shape_yx
+    corners = list(product(range(0, height, max(1, height // 4)), range(0, width, max(1, width // 4))))
+    return all(
+        has_equal_channels(planes.read(plane, (range(y, min(y + 64, height)), range(x, min(x + 64, width)))))
+        for plane in {0, len(planes.places) // 2, len(planes.places) - 1}
+        for y, x in corners
+    )

@@ -1,0 +1,355 @@
+"""The whole job: micrograph -> one scale of grey -> tiles -> network -> classes, with a record of it all.
+
+The file to read first.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from napari_matseg.core.checkpoints import Model, load_model
+from napari_matseg.core.devices import choose_device, choose_dtype
+from napari_matseg.core.export import make_folder, overlay_rgb, write_json, write_labels, write_png
+from napari_matseg.core.labels import label_objects
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.normalise import grey_scale
+from napari_matseg.core.predict import Plan, TooLargeError, make_plan, predict
+from napari_matseg.core.progress import Progress, finish
+from napari_matseg.core.provenance import describe_image, describe_model, describe_run
+from napari_matseg.core.read import read
+from napari_matseg.errors import InputError, SettingsError
+from napari_matseg.settings import ClassSpec, SegmentSettings, TrainSettings, explain, load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import torch
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What came out.
+
+    Attributes
+    ----------
+    classes : array, shape (..., height, width), uint8
+        Class of each pixel, with the planes of the micrograph; 0 is background or matrix, and the data bar.
+    specs : tuple of ClassSpec
+        Name and colour of each class.
+    record : dict
+        What was done to what, in plain JSON types.
+    instances : array, shape (..., height, width), uint32, or None
+        Id of each object from 1, counted per plane.
+    probabilities : array, shape (..., classes, height, width), float32, or None
+    """
+
+    classes: np.ndarray
+    specs: tuple[ClassSpec, ...]
+    record: dict[str, Any]
+    instances: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+def segment(
+    image: str | Path | np.ndarray | Micrograph,
+    settings: SegmentSettings | None = None,
+    *,
+    loaded: Model | None = None,
+    **changes: Any,
+) -> Segmentation:
+    """Segment a micrograph.
+
+    Parameters
+    ----------
+    image : path, array or Micrograph
+        An array is (height, width), or (height, width, 3) for true colour; for stacks give a Micrograph.
+    settings : SegmentSettings, optional
+    loaded : Model, optional
+        A model that is in memory already, instead of the one that the settings name.
+    **changes
+        Fields of `SegmentSettings` that differ from `settings`, such as ``model="superalloy"``.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    MatsegError
+        If image, model or settings cannot be used; the message says what to do.
+
+    Examples
+    --------
+    >>> from napari_matseg import segment
+    >>> result = segment(np.zeros((64, 64), np.uint8), model="particles")
+    >>> result.classes.shape
+    (64, 64)
+    """
+    return finish(segment_steps(image, settings, loaded=loaded, **changes))
+
+
+def segment_steps(
+    image: str | Path | np.ndarray | Micrograph,
+    settings: SegmentSettings | None = None,
+    *,
+    loaded: Model | None = None,
+    **changes: Any,
+) -> Generator[Progress, None, Segmentation]:
+    """Segment as `segment` does, as a generator: it yields `Progress` after each tile; closing it cancels."""
+    started = time.perf_counter()
+    settings = change(settings or SegmentSettings(), changes)
+    micrograph = _as_micrograph(image)
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.precision, device)
+    yield Progress(0, 1, "loading the model")
+    model = loaded or load_model(settings.model, str(device))
+    model.network.to(device)
+
+    rows = micrograph.content_rows if settings.exclude_data_bar else slice(0, micrograph.shape_yx[0])
+    shape = (*micrograph.shape_planes, *micrograph.shape_yx)
+    n_classes = len(model.card.classes)
+    classes = np.zeros((micrograph.n_planes, *micrograph.shape_yx), dtype=np.uint8)
+    instances = np.zeros(classes.shape, dtype=np.uint32) if settings.instances else None
+    probabilities = None
+    if settings.probabilities:
+        probabilities = np.zeros((micrograph.n_planes, n_classes, *micrograph.shape_yx), dtype=np.float32)
+        probabilities[:, 0] = 1  # what is left out is background
+    planes: list[dict[str, Any]] = []
+    for index in range(micrograph.n_planes):
+        image_cyx = micrograph.plane(index, model.card.architecture.in_channels)[:, rows]
+        done = _segment_plane(image_cyx, model, settings, device, dtype)
+        with closing(done):
+            found = yield from _of_planes(done, index, micrograph.n_planes)
+        classes[index, rows] = found.classes_yx
+        if probabilities is not None:
+            probabilities[index, :, rows] = found.probabilities_cyx
+        if instances is not None:
+            instances[index, rows] = label_objects(found.classes_yx, found.depth_yx)
+        planes.append(found.record)
+
+    pixels = np.bincount(classes[:, rows].ravel(), minlength=n_classes)
+    record = {
+        "format": 1,
+        "job": "segment",
+        "image": describe_image(micrograph),
+        "model": describe_model(model),
+        "settings": settings.model_dump(mode="json"),
+        "device": str(device),
+        "precision": str(dtype).removeprefix("torch."),
+        "segmented_rows": [rows.start, rows.stop],
+        "planes": planes,
+        "pixels": {spec.name: int(n) for spec, n in zip(model.card.classes, pixels, strict=True)},
+        "fractions": {spec.name: float(n / pixels.sum()) for spec, n in zip(model.card.classes, pixels, strict=True)},
+        "seconds": round(time.perf_counter() - started, 3),
+        **describe_run(),
+    }
+    return Segmentation(
+        classes.reshape(shape),
+        model.card.classes,
+        record,
+        None if instances is None else instances.reshape(shape),
+        None if probabilities is None else probabilities.reshape(*micrograph.shape_planes, *probabilities.shape[1:]),
+    )
+
+
+def train(recipe: TrainSettings | str | Path, data: str | Path, out: str | Path) -> Path:
+    """Train a model; see `core.train.train_steps`, of which this is the quiet form.
+
+    Parameters
+    ----------
+    recipe : TrainSettings, or path of a YAML file with its fields
+    data : path
+        Folder that the recipe's paths are relative to.
+    out : path
+        Folder for the model file.
+
+    Returns
+    -------
+    Path
+        The model file.
+
+    Raises
+    ------
+    MatsegError
+        If recipe, data or folder cannot be used.
+    """
+    from napari_matseg.core.train import train_steps
+
+    settings = recipe if isinstance(recipe, TrainSettings) else load_recipe(Path(recipe))
+    return finish(train_steps(settings, Path(data), Path(out)))
+
+
+def save(result: Segmentation, micrograph: Micrograph, folder: Path, stem: str) -> dict[str, Path]:
+    """Write what came out; each file whole or not at all.
+
+    Parameters
+    ----------
+    result : Segmentation
+    micrograph : Micrograph
+        What it is a segmentation of.
+    folder : Path
+        Made if it is missing.
+    stem : str
+        What the names of the files begin with.
+
+    Returns
+    -------
+    dict
+        Files by what they hold: `labels`, `overlay` and `record`, and `instances` if there are any.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    make_folder(folder)
+    axes = micrograph.axes.removesuffix("S")
+    files = {
+        "labels": folder / f"{stem}_labels.tif",
+        "overlay": folder / f"{stem}_overlay.png",
+        "record": folder / f"{stem}_record.json",
+    }
+    write_labels(
+        files["labels"],
+        result.classes,
+        pixel_size_nm=micrograph.pixel_size_nm,
+        classes=result.specs,
+        axes=axes,
+        record=result.record,
+    )
+    if result.instances is not None:
+        files["instances"] = folder / f"{stem}_instances.tif"
+        write_labels(
+            files["instances"],
+            result.instances,
+            pixel_size_nm=micrograph.pixel_size_nm,
+            axes=axes,
+            record=result.record,
+        )
+    first = result.classes.reshape(-1, *micrograph.shape_yx)[0]
+    write_png(
+        files["overlay"],
+        overlay_rgb(
+            micrograph.plane()[0],
+            first,
+            result.specs,
+            pixel_size_nm=micrograph.pixel_size_nm,
+            data_bar=micrograph.data_bar,
+        ),
+    )
+    write_json(files["record"], result.record | {"outputs": {what: str(path) for what, path in files.items()}})
+    return files
+
+
+@dataclass(frozen=True)
+class _Plane:
+    classes_yx: np.ndarray
+    probabilities_cyx: np.ndarray | None
+    depth_yx: np.ndarray | None
+    record: dict[str, Any]
+
+
+def _segment_plane(
+    image_cyx: np.ndarray, model: Model, settings: SegmentSettings, device: torch.device, dtype: torch.dtype
+) -> Generator[Progress, None, _Plane]:
+    """One plane; where memory runs out, again with tiles of half the side."""
+    scale = grey_scale(image_cyx, model.card.normalise)
+    shape = (int(image_cyx.shape[1]), int(image_cyx.shape[2]))
+    plan = make_plan(model, shape, settings, device)
+    while True:
+        try:
+            found = yield from _tiles(image_cyx, model, settings, device, dtype, plan, scale)
+        except TooLargeError:
+            smaller = make_plan(model, shape, settings, device, largest=plan.tile // 2)
+            if smaller.tile >= plan.tile:
+                raise InputError(
+                    f"memory ran out at tiles of {plan.tile} px, and none smaller will do; "
+                    "close other programs, or choose device cpu or a smaller model."
+                ) from None
+            plan = smaller
+        else:
+            return found
+
+
+def _tiles(
+    image_cyx: np.ndarray,
+    model: Model,
+    settings: SegmentSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    plan: Plan,
+    scale: Any,
+) -> Generator[Progress, None, _Plane]:
+    shape = image_cyx.shape[1:]
+    classes_yx = np.zeros(shape, dtype=np.uint8)
+    n_classes = len(model.card.classes)
+    probabilities = np.zeros((n_classes, *shape), dtype=np.float32) if settings.probabilities else None
+    depth_yx = np.zeros(shape, dtype=np.float32) if settings.instances and model.card.distance else None
+    total = len(plan.tiles)
+    yield Progress(0, total, "segmenting")
+    for done, piece in predict(
+        model, image_cyx, scale, plan, device=device, dtype=dtype, probabilities=settings.probabilities
+    ):
+        if piece is not None:
+            classes_yx[piece.where] = piece.classes_yx
+            if probabilities is not None and piece.probabilities_cyx is not None:
+                probabilities[:, *piece.where] = piece.probabilities_cyx
+            if depth_yx is not None and piece.depth_yx is not None:
+                depth_yx[piece.where] = piece.depth_yx
+        yield Progress(done, total, "segmenting")
+    record = {
+        "tiling": plan.to_dict() | {"reach": model.card.reach},
+        "grey_low": list(scale.low),
+        "grey_high": list(scale.high),
+    }
+    return _Plane(classes_yx, probabilities, depth_yx, record)
+
+
+def _of_planes(work: Generator[Progress, None, _Plane], index: int, n_planes: int) -> Generator[Progress, None, _Plane]:
+    """Progress of one plane as progress of all of them."""
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as stop:
+            plane: _Plane = stop.value
+            return plane
+        note = step.note if n_planes == 1 else f"{step.note} plane {index + 1} of {n_planes}"
+        yield Progress(index * step.total + step.done, n_planes * step.total, note)
+
+
+def change(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSettings:
+    """Change some fields of settings.
+
+    Raises
+    ------
+    SettingsError
+        If a field is unknown or a value impossible.
+    """
+    if not changes:
+        return settings
+    try:
+        return SegmentSettings.model_validate(settings.model_dump() | changes)
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from error
+
+
+def _as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
+    if isinstance(image, Micrograph):
+        return image
+    if isinstance(image, str | Path):
+        return read(image)
+    array = np.asarray(image)
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        return Micrograph(array[..., :3], "YXS")
+    if array.ndim != 2:
+        raise InputError(
+            f"an array of shape {array.shape} could be many things; give a Micrograph with its axes instead."
+        )
+    return Micrograph(array, "YX")
