@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from napari_matseg._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from napari_matseg.core.checkpoints import available, load_model, read_card

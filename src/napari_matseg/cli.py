@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -17,22 +18,16 @@ from napari_matseg.settings import SegmentSettings
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    import numpy as np
-
-    from napari_matseg.core.checkpoints import Model
+    from napari_matseg.batch import Batch
     from napari_matseg.core.metrics import Counts
-    from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.core.progress import Progress
-    from napari_matseg.settings import ClassSpec
 
 T = TypeVar("T")
-MISTAKE = 2
-TRUTH_ENDINGS = ("", "_mask", "_truth", "_label", "_labels", "_gt")
+MISTAKE, INTERRUPTED = 2, 130
 DEFAULTS = SegmentSettings()
 
 app = typer.Typer(
     help="Segment micrographs of materials with neural networks. Run a command with --help to see what it takes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -52,24 +47,28 @@ MappingOption = Annotated[
 def main() -> NoReturn:
     """Run the command line: exit status 0 on success, 2 and one line on a user's mistake."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="napari-matseg", standalone_mode=False) or 0
+        sys.stdout.flush()
     except TyperException as error:
-        _fail(f"{error.format_message()} See napari-matseg --help.")
+        _fail(f"{error.format_message().rstrip('.')}. See napari-matseg --help.")
     except MatsegError as error:
-        _fail(str(error))
+        _fail(error)
     except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough; Python would try once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1  # as typer ends, where output is not buffered
+    if status == INTERRUPTED:
         print("stopped.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(status or 0)
+    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)
-def _start(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
-        print(__version__)
+def _start(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version or context.invoked_subcommand is None:
+        print(__version__ if version else context.get_help())
         raise typer.Exit
 
 
@@ -77,11 +76,12 @@ def _start(version: Annotated[bool, typer.Option("--version", help="Print the ve
 def demo(
     out: OutOption = Path("napari-matseg-demo"),
     model: ModelOption = "particles",
-    seed: Annotated[int, typer.Option(help="Another number gives another micrograph.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number gives another micrograph.")] = 0,
     gui: Annotated[bool, typer.Option("--gui", help="Open the result in napari.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment a synthetic micrograph with a shipped model, and compare the result with the truth."""
+    from napari_matseg.batch import Batch
     from napari_matseg.core.export import make_folder
     from napari_matseg.core.synthetic import write_demo
 
@@ -89,22 +89,21 @@ def demo(
         raise SettingsError(f"there is a demo for particles and for superalloy, not for {model}.")
     make_folder(out)
     image, truth = write_demo(out / f"{model}.tif", "superalloy" if model == "superalloy" else "particles", seed)
-    job = _Job(DEFAULTS.model_copy(update={"model": model}), out)
-    result, micrograph, _ = job.run(image)
-    counts = job.compare(image, result.classes, truth, micrograph.content_mask(), None)
-    job.report(counts, as_json)
+    batch = Batch(DEFAULTS.model_copy(update={"model": model}), out)
+    done = _show(batch.steps(image, truth), image.name)
+    _report(batch, as_json)
     if gui:
         import napari
 
         from napari_matseg._napari.demo import open_viewer
 
-        open_viewer(micrograph, result, job.truth_classes(truth))
+        open_viewer(done.micrograph, done.segmentation, None if done.truth is None else done.truth.labels_yx)
         napari.run()
 
 
 @app.command()
 def segment(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Micrographs.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Micrographs.")],
     model: ModelOption = DEFAULTS.model,
     out: OutOption = Path(),
     truth: Annotated[
@@ -126,11 +125,12 @@ def segment(
     as_json: JsonOption = False,
 ) -> None:
     """Segment micrographs: writes STEM_labels.tif, STEM_overlay.png and STEM_record.json for each."""
+    from napari_matseg.batch import Batch, check_names, match
     from napari_matseg.core.truth import parse_mapping
     from napari_matseg.pipeline import change
 
-    truths = _match(images, truth)
-    _check_stems(images)
+    truths = match(images, truth)
+    check_names(images, truths, out)
     settings = change(
         DEFAULTS,
         {
@@ -144,29 +144,26 @@ def segment(
             "exclude_data_bar": not keep_data_bar,
         },
     )
-    job = _Job(settings, out)
+    job = Batch(settings, out)
     mapping = None if truth_map is None else parse_mapping(truth_map, job.model.card.classes)
-    total: Counts | None = None
-    failed: list[str] = []
+    failed = 0
     for image, true in zip(images, truths, strict=True):
         try:
-            result, micrograph, files = job.run(image)
-            if true is not None:
-                mask = None if keep_data_bar else micrograph.content_mask()
-                counts = job.compare(image, result.classes, true, mask, mapping)
-                total = counts if total is None else total + counts
-            elif not as_json:
-                shares = ", ".join(f"{name} {share:.1%}" for name, share in result.record["fractions"].items())
-                print(f"{image} -> {files['labels']}: {shares}")
+            done = _show(job.steps(image, true, mapping), image.name)
         except MatsegError as error:
             if len(images) == 1:
                 raise
-            failed.append(str(error))
-            print(error, file=sys.stderr)
-    if total is not None or as_json:
-        job.report(total, as_json)
+            failed += 1
+            print(_one_line(error), file=sys.stderr)
+            continue
+        if done.truth is not None and done.truth.note is not None:
+            print(done.truth.note, file=sys.stderr)
+        elif done.truth is None and not as_json:
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in done.segmentation.record["fractions"].items())
+            print(f"{image} -> {done.files['labels']}: {shares}")
+    _report(job, as_json)
     if failed:
-        raise InputError(f"{len(failed)} of {len(images)} images failed, for the reasons above; the others are done.")
+        raise InputError(f"{failed} of {len(images)} images failed, for the reasons above; the others are done.")
 
 
 @app.command()
@@ -227,9 +224,14 @@ def models(
 
     if name is not None:
         card = read_card(name)
-        print(card.model_dump_json(indent=2) if as_json else card.to_text())
+        print(card.model_dump_json(indent=2) if as_json else card.to_markdown())
         return
-    cards = {found: read_card(path) for found, path in available().items()}
+    cards = {}
+    for found, path in available().items():
+        try:
+            cards[found] = read_card(path)
+        except MatsegError as error:  # a file that cannot be used does not hide the others
+            print(_one_line(error), file=sys.stderr)
     if as_json:
         print(json.dumps({found: card.model_dump(mode="json") for found, card in cards.items()}, indent=2))
         return
@@ -265,72 +267,20 @@ def info(
         print(f"{key:20} {'unknown' if value is None else value}")
 
 
-class _Job:
-    """Segmentations with one model, and what they came to."""
-
-    def __init__(self, settings: SegmentSettings, out: Path) -> None:
-        from napari_matseg.core.checkpoints import load_model
-        from napari_matseg.core.devices import choose_device
-        from napari_matseg.core.export import make_folder
-
-        make_folder(out)
-        self.settings = settings
-        self.out = out
-        self.model: Model = load_model(settings.model, str(choose_device(settings.device)))
-        self.names = [spec.name for spec in self.model.card.classes]
-        self.images: dict[str, dict[str, Any]] = {}
-
-    def run(self, image: Path) -> tuple[Any, Micrograph, dict[str, Path]]:
-        """Segment one image and write the results."""
-        from napari_matseg.core.read import read
-        from napari_matseg.pipeline import save, segment_steps
-
-        micrograph = read(image)
-        result = _show(segment_steps(micrograph, self.settings, loaded=self.model), image.name)
-        files = save(result, micrograph, self.out, image.stem)
-        self.images[str(image)] = {
-            "fractions": result.record["fractions"],
-            "files": {what: str(path) for what, path in files.items()},
-        }
-        return result, micrograph, files
-
-    def compare(self, image: Path, labels: np.ndarray, truth: Path, mask: np.ndarray | None, mapping: Any) -> Counts:
-        """Compare one result with its truth."""
-        from napari_matseg.core.evaluate import evaluate
-
-        scores, notes = evaluate(labels, truth, self.model.card.classes, mapping=mapping, mask=mask)
-        for note in notes:
-            print(note, file=sys.stderr)
-        self.images[str(image)] |= {"truth": str(truth), **scores.to_dict(self.names)}
-        return scores.counts
-
-    def truth_classes(self, truth: Path) -> np.ndarray:
-        """Class ids of a truth file."""
-        from napari_matseg.core.truth import read_truth
-
-        return read_truth(truth, self.model.card.classes).labels_yx
-
-    def report(self, counts: Counts | None, as_json: bool) -> None:
-        """Print what all images came to."""
-        if counts is None:
-            print(json.dumps({"images": self.images}, indent=2))
-            return
-        more: dict[str, Any] = {}
-        if as_json or len(self.images) > 1:
-            more["iou_per_image"] = self._iou_per_image()
-        if as_json:
-            more["images"] = self.images
-        elif len(self.images) == 1:
-            print("\n".join(self.images.popitem()[1]["files"].values()))
-        _print_scores(counts, self.names, as_json, more)
-
-    def _iou_per_image(self) -> dict[str, float | None]:
-        """Mean over the images of each class's IoU, where it is defined."""
-        found = {
-            name: [one["iou"][name] for one in self.images.values() if one.get("iou", {}).get(name) is not None]
-            for name in self.names
-        }
-        return {name: sum(values) / len(values) if values else None for name, values in found.items()}
+def _report(batch: Batch, as_json: bool) -> None:
+    """Print what all images came to."""
+    if batch.counts is None:
+        if as_json and batch.images:
+            print(json.dumps({"images": batch.images}, indent=2))
+        return
+    more: dict[str, Any] = {}
+    if as_json or len(batch.images) > 1:
+        more["iou_per_image"] = batch.iou_per_image()
+    if as_json:
+        more["images"] = batch.images
+    elif len(batch.images) == 1:
+        print("\n".join(next(iter(batch.images.values()))["files"].values()))
+    _print_scores(batch.counts, batch.names, as_json, more)
 
 
 def _print_scores(counts: Counts, names: Sequence[str], as_json: bool, more: dict[str, Any] | None = None) -> None:
@@ -355,39 +305,6 @@ def _print_scores(counts: Counts, names: Sequence[str], as_json: bool, more: dic
         print(f"IoU of {name}, mean over the images: {cell(value)}")
 
 
-def _match(images: Sequence[Path], truths: Sequence[Path] | None) -> list[Path | None]:
-    """Truth for each image, from a list or a folder."""
-    if not truths:
-        return [None] * len(images)
-    if len(truths) == 1 and truths[0].is_dir():
-        return [_find_truth(image, truths[0]) for image in images]
-    if len(truths) != len(images):
-        raise SettingsError(
-            f"there are {len(images)} images but {len(truths)} truths; give --truth once per image, or a folder."
-        )
-    return list(truths)
-
-
-def _find_truth(image: Path, folder: Path) -> Path:
-    stems = [image.stem + ending for ending in TRUTH_ENDINGS]
-    found = [path for path in sorted(folder.iterdir()) if path.stem in stems and path.resolve() != image.resolve()]
-    if len(found) != 1:
-        what = "more than one truth" if found else "no truth"
-        raise InputError(f"{folder}: holds {what} for {image.name}; it should be named {' or '.join(stems[:2])}.")
-    return found[0]
-
-
-def _check_stems(images: Sequence[Path]) -> None:
-    """Two results must not take one name."""
-    seen: dict[str, Path] = {}
-    for image in images:
-        other = seen.setdefault(image.stem, image)
-        if other is not image:
-            raise SettingsError(
-                f"{other} and {image} would both give {image.stem}_labels.tif; segment them into different folders."
-            )
-
-
 def _show(work: Generator[Progress, None, T], name: str) -> T:
     """Run a generator to its end with a progress bar, where there is a terminal to show it on."""
     from tqdm import tqdm
@@ -404,6 +321,10 @@ def _show(work: Generator[Progress, None, T], name: str) -> T:
             bar.update(step.done - bar.n)
 
 
-def _fail(message: str) -> NoReturn:
-    print(" ".join(message.split()), file=sys.stderr)
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _fail(message: object) -> NoReturn:
+    print(_one_line(message), file=sys.stderr)
     sys.exit(MISTAKE)

@@ -107,10 +107,14 @@ def segment_steps(
     settings = change(settings or SegmentSettings(), changes)
     micrograph = _as_micrograph(image)
     device = choose_device(settings.device)
-    dtype = choose_dtype(settings.precision, device)
+    # Half precision rounds by more than "exact" promises.
+    exactly = settings.tiling == "exact" and settings.precision == "auto"
+    dtype = choose_dtype("float32" if exactly else settings.precision, device)
     yield Progress(0, 1, "loading the model")
     model = loaded or load_model(settings.model, str(device))
     model.network.to(device)
+    if settings.model not in (model.card.name, str(model.path)):  # the record names what was used
+        settings = settings.model_copy(update={"model": str(model.path or model.card.name)})
 
     rows = micrograph.content_rows if settings.exclude_data_bar else slice(0, micrograph.shape_yx[0])
     shape = (*micrograph.shape_planes, *micrograph.shape_yx)
@@ -122,9 +126,10 @@ def segment_steps(
         probabilities = np.zeros((micrograph.n_planes, n_classes, *micrograph.shape_yx), dtype=np.float32)
         probabilities[:, 0] = 1  # what is left out is background
     planes: list[dict[str, Any]] = []
+    pixels = [0] * n_classes
     for index in range(micrograph.n_planes):
         image_cyx = micrograph.plane(index, model.card.architecture.in_channels)[:, rows]
-        done = _segment_plane(image_cyx, model, settings, device, dtype)
+        done = _segment_plane(image_cyx, micrograph.name, model, settings, device, dtype)
         with closing(done):
             found = yield from _of_planes(done, index, micrograph.n_planes)
         classes[index, rows] = found.classes_yx
@@ -133,8 +138,8 @@ def segment_steps(
         if instances is not None:
             instances[index, rows] = label_objects(found.classes_yx, found.depth_yx)
         planes.append(found.record)
+        pixels = [n + int(np.count_nonzero(found.classes_yx == i)) for i, n in enumerate(pixels)]
 
-    pixels = np.bincount(classes[:, rows].ravel(), minlength=n_classes)
     record = {
         "format": 1,
         "job": "segment",
@@ -145,8 +150,8 @@ def segment_steps(
         "precision": str(dtype).removeprefix("torch."),
         "segmented_rows": [rows.start, rows.stop],
         "planes": planes,
-        "pixels": {spec.name: int(n) for spec, n in zip(model.card.classes, pixels, strict=True)},
-        "fractions": {spec.name: float(n / pixels.sum()) for spec, n in zip(model.card.classes, pixels, strict=True)},
+        "pixels": {spec.name: n for spec, n in zip(model.card.classes, pixels, strict=True)},
+        "fractions": {spec.name: n / sum(pixels) for spec, n in zip(model.card.classes, pixels, strict=True)},
         "seconds": round(time.perf_counter() - started, 3),
         **describe_run(),
     }
@@ -186,7 +191,7 @@ def train(recipe: TrainSettings | str | Path, data: str | Path, out: str | Path)
     return finish(train_steps(settings, Path(data), Path(out)))
 
 
-def save(result: Segmentation, micrograph: Micrograph, folder: Path, stem: str) -> dict[str, Path]:
+def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem: str) -> dict[str, Path]:
     """Write what came out; each file whole or not at all.
 
     Parameters
@@ -194,7 +199,7 @@ def save(result: Segmentation, micrograph: Micrograph, folder: Path, stem: str) 
     result : Segmentation
     micrograph : Micrograph
         What it is a segmentation of.
-    folder : Path
+    folder : str or Path
         Made if it is missing.
     stem : str
         What the names of the files begin with.
@@ -209,6 +214,7 @@ def save(result: Segmentation, micrograph: Micrograph, folder: Path, stem: str) 
     OutputError
         If a file cannot be written.
     """
+    folder = Path(folder)
     make_folder(folder)
     axes = micrograph.axes.removesuffix("S")
     files = {
@@ -257,7 +263,12 @@ class _Plane:
 
 
 def _segment_plane(
-    image_cyx: np.ndarray, model: Model, settings: SegmentSettings, device: torch.device, dtype: torch.dtype
+    image_cyx: np.ndarray,
+    name: str,
+    model: Model,
+    settings: SegmentSettings,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Generator[Progress, None, _Plane]:
     """One plane; where memory runs out, again with tiles of half the side."""
     scale = grey_scale(image_cyx, model.card.normalise)
@@ -266,16 +277,17 @@ def _segment_plane(
     while True:
         try:
             found = yield from _tiles(image_cyx, model, settings, device, dtype, plan, scale)
-        except TooLargeError:
-            smaller = make_plan(model, shape, settings, device, largest=plan.tile // 2)
-            if smaller.tile >= plan.tile:
-                raise InputError(
-                    f"memory ran out at tiles of {plan.tile} px, and none smaller will do; "
-                    "close other programs, or choose device cpu or a smaller model."
-                ) from None
-            plan = smaller
+        except (TooLargeError, MemoryError):
+            pass  # the next plan is made outside, where nothing holds the memory any more
         else:
             return found
+        smaller = make_plan(model, shape, settings, device, largest=plan.tile // 2)
+        if smaller.tile >= plan.tile:
+            raise InputError(
+                f"{name}: memory ran out at tiles of {plan.tile} px, and none smaller will do; close other programs, "
+                "or choose device cpu, another tiling or a smaller model."
+            )
+        plan = smaller
 
 
 def _tiles(
@@ -335,7 +347,8 @@ def change(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSetting
     if not changes:
         return settings
     try:
-        return SegmentSettings.model_validate(settings.model_dump() | changes)
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
+        return SegmentSettings.model_validate(settings.model_dump() | plain)
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
 

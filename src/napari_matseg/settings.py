@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_matseg.errors import SettingsError
 
@@ -18,13 +18,23 @@ Colour = tuple[
 ]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
+
+SAID_PLAINLY = {"extra_forbidden": "there is no such setting; correct its name", "missing": "is missing; give it"}
+
+
+def _rising(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("must be two numbers above 0, the smaller first")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class Settings(BaseModel):
     """Base of all settings: frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ClassSpec(Settings):
@@ -34,11 +44,21 @@ class ClassSpec(Settings):
     colour: Colour
 
 
+def _named_apart(classes: tuple[ClassSpec, ...]) -> tuple[ClassSpec, ...]:
+    if len({spec.name for spec in classes}) < len(classes):
+        raise ValueError("two classes have the same name; give each its own")
+    return classes
+
+
+Classes = Annotated[tuple[ClassSpec, ...], Field(min_length=2, max_length=255), AfterValidator(_named_apart)]
+
+
 class ArchitectureSettings(Settings):
     """A network, by name and shape."""
 
     name: Literal["unet", "deeplabv3plus"] = "unet"
-    encoder: str = "resnet18"
+    encoder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "resnet18"
+    """One of segmentation-models-pytorch's; no colon or slash, with which timm would fetch it from elsewhere."""
     in_channels: Annotated[int, Field(ge=1)] = 1
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     fold: Annotated[int, Field(ge=1, le=4)] = 1
@@ -87,8 +107,8 @@ class LossTerm(Settings):
 
     name: Literal["cross_entropy", "jaccard", "dice", "focal"]
     weight: Annotated[float, Field(gt=0)] = 1.0
-    smoothing: Annotated[float, Field(ge=0)] = 1.0
-    """Epsilon of soft Jaccard and Dice."""
+    smoothing: Annotated[float, Field(gt=0)] = 1.0
+    """Epsilon of soft Jaccard and Dice; above 0, for without it a class that is nowhere gives 0/0."""
     gamma: Annotated[float, Field(ge=0)] = 2.0
     """Focusing exponent of the focal loss."""
 
@@ -102,7 +122,7 @@ class AugmentSettings(Settings):
     """Largest ratio between the magnifications along the two axes."""
     rotate: bool = True
     """Any angle; flips as well."""
-    brightness: float = 0.4
+    brightness: Annotated[float, Field(ge=0)] = 0.4
     contrast: Range = (0.5, 1.6)
     gamma: Range = (0.6, 1.6)
     invert: Fraction = 0.3
@@ -136,8 +156,8 @@ class TrainSettings(Settings):
     licence: str = ""
     data_source: str = ""
     not_for: str = ""
-    pixel_size_nm: float | None = None
-    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=2)]
+    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
+    classes: Classes
     distance: bool = False
     """Also learn how deep inside its object each pixel lies, which splits touching objects."""
     data: DataSettings
@@ -161,14 +181,21 @@ class TrainSettings(Settings):
     """Stop when so many evaluations brought nothing better; needs validation images."""
     synthetic: Fraction = 0.0
     """Share of the training crops that are synthetic micrographs."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     device: Device = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Not float16, in which small gradients vanish."""
 
     @model_validator(mode="after")
-    def _patience_needs_validation(self) -> TrainSettings:
+    def _fit_together(self) -> TrainSettings:
         if self.patience is not None and self.data.validation == ():
             raise ValueError("patience needs validation images; name some, or leave patience out")
+        if self.distance and not self.data.instances and not self.synthetic:
+            raise ValueError("distance needs a truth with one id per object; set data.instances, or leave distance out")
+        if self.synthetic and len(self.classes) > 3:
+            raise ValueError("synthetic micrographs have two or three classes, not more; leave synthetic out")
+        if self.architecture.name == "deeplabv3plus" and self.batch == 1:
+            raise ValueError("batch must be 2 or more for deeplabv3plus, which normalises one value per image")
         return self
 
 
@@ -204,6 +231,10 @@ def load_recipe(path: Path) -> TrainSettings:
 
 def explain(error: ValidationError) -> str:
     """One line from pydantic's report: each setting that is wrong, and why."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
-    )
+    reasons = []
+    for item in error.errors():
+        # Where a setting may be one of several things, pydantic puts the name of each into its place.
+        place = ".".join(str(part) for part in item["loc"] if isinstance(part, int) or part.isidentifier())
+        reason = SAID_PLAINLY.get(item["type"], item["msg"].removeprefix("Value error, "))
+        reasons.append(f"{place}: {reason}" if place else reason)
+    return "; ".join(reasons)

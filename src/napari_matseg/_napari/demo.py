@@ -6,6 +6,7 @@ import napari
 import numpy as np
 from napari.layers import Layer
 from napari.viewer import Viewer
+from qtpy.QtWidgets import QApplication
 
 from napari_matseg._napari.evaluate import EvaluateWidget
 from napari_matseg._napari.layers import classes_layer, image_layer, objects_layer, placement_of
@@ -13,6 +14,8 @@ from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.pipeline import Segmentation
 
 EVALUATE = "Evaluate segmentation"
+WINDOW = 1400, 800  # px
+DOCK_WIDTH = 480  # px, for the table that comes
 
 
 def open_viewer(
@@ -39,7 +42,9 @@ def open_viewer(
     napari.Viewer
         Call `napari.run` to keep it open.
     """
-    viewer = viewer or napari.Viewer(title="napari-matseg demo")
+    if viewer is None:
+        viewer = napari.Viewer(title="napari-matseg demo")
+        viewer.window.resize(*WINDOW)
     name = "micrograph" if micrograph.source is None else micrograph.source.stem
     place, size = placement_of(micrograph), micrograph.pixel_size_nm
     specs, record = segmentation.specs, segmentation.record
@@ -57,9 +62,11 @@ def open_viewer(
     for layer in [*layers, result]:
         viewer.add_layer(Layer.create(*layer))
     viewer.canvas.overlays.scale_bar.visible = True
-    viewer.reset_view()
     if truth_classes is not None:
         widget = EvaluateWidget(viewer)
+        widget.setMinimumWidth(DOCK_WIDTH)
         viewer.window.add_dock_widget(widget, name=EVALUATE)
         widget.run()
+        QApplication.processEvents()  # the dock takes its place, and leaves the canvas less
+    viewer.reset_view()
     return viewer

@@ -11,24 +11,14 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QCheckBox,
-    QFileDialog,
-    QHeaderView,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.layers import micrograph_from_layer, record_of, specs_of
+from napari_matseg._napari.layers import as_read, micrograph_from_layer, record_of, specs_of
 from napari_matseg._napari.models import ModelChoice
-from napari_matseg._napari.parts import LayerChoice, RunBar, form, shrink
+from napari_matseg._napari.parts import Form, LayerChoice, RunBar, shrink
+from napari_matseg._napari.tables import Row, ScoresTable
 from napari_matseg.core.checkpoints import read_card
 from napari_matseg.core.evaluate import classes_of, evaluate
 from napari_matseg.core.export import write_csv
@@ -38,15 +28,6 @@ from napari_matseg.core.progress import Progress
 from napari_matseg.errors import MatsegError
 from napari_matseg.settings import ClassSpec
 
-COLUMNS = {
-    "class": "Class",
-    "iou": "IoU",
-    "dice": "Dice",
-    "precision": "Precision",
-    "recall": "Recall",
-    "pixels_truth": "Truth (px)",
-    "pixels_prediction": "Prediction (px)",
-}
 AS_LAYERS_SAY = "as the layers say"
 
 
@@ -58,7 +39,7 @@ class Evaluation:
     classes: tuple[ClassSpec, ...]
     notes: tuple[str, ...]
 
-    def rows(self) -> list[dict[str, str | float | None]]:
+    def rows(self) -> list[Row]:
         """One row for each class and one for their means."""
         return self.scores.rows([spec.name for spec in self.classes])
 
@@ -68,12 +49,13 @@ class EvaluateWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._viewer = napari_viewer
         self.evaluation: Evaluation | None = None
         self._job = Job(self)
         self._job.succeeded.connect(self._on_succeeded)
-        self._job.ended.connect(lambda cancelled: self._form.setEnabled(True))
+        self._job.ended.connect(self._on_ended)
 
-        self.prediction = LayerChoice(napari_viewer, [Labels], prefer=lambda layer: record_of(layer) is not None)
+        self.prediction = LayerChoice(napari_viewer, [Labels], prefer=_looks_like_result)
         self.truth = LayerChoice(napari_viewer, [Labels, Image], prefer=_looks_like_truth)
         self.classes = ModelChoice(first=AS_LAYERS_SAY)
         self.classes.setToolTip("Whose names and colours the classes have, if the layers do not say.")
@@ -81,9 +63,9 @@ class EvaluateWidget(QWidget):
         self.data_bar.setToolTip("Rows that were not segmented do not count.")
         self.data_bar.setChecked(True)
         self.run_bar = RunBar(self._job, self.run, "Evaluate")
-        self.table = _table()
+        self.table = ScoresTable()
         self.save_button = QPushButton("Save as CSV…")
-        self.save_button.clicked.connect(lambda: self._ask_and_save())
+        self.save_button.clicked.connect(self._ask_and_save)
         self._lay_out()
         self._forget_scores()
         for choice in (self.prediction, self.truth, self.classes):
@@ -91,13 +73,11 @@ class EvaluateWidget(QWidget):
         self.data_bar.toggled.connect(self._forget_scores)
 
     def _lay_out(self) -> None:
-        self._form = QWidget()
-        main = form()
-        self._form.setLayout(main)
-        main.addRow("Prediction", self.prediction)
-        main.addRow("Truth", self.truth)
-        main.addRow("Classes", shrink(self.classes))
-        main.addRow("", self.data_bar)
+        self._form = Form()
+        self._form.add("Prediction", self.prediction)
+        self._form.add("Truth", self.truth)
+        self._form.add("Classes", shrink(self.classes))
+        self._form.add("", self.data_bar)
         layout = QVBoxLayout(self)
         for widget in (self._form, self.run_bar, self.table, self.save_button):
             layout.addWidget(widget)
@@ -112,7 +92,7 @@ class EvaluateWidget(QWidget):
         if predicted is None or true is None:
             self.run_bar.fail(f"Choose a layer with the {'prediction' if predicted is None else 'truth'} first.")
             return
-        if predicted is true:
+        if predicted == true:
             self.run_bar.fail("Prediction and truth are the same layer; choose two.")
             return
         try:
@@ -150,17 +130,19 @@ class EvaluateWidget(QWidget):
 
     def _on_succeeded(self, evaluation: Evaluation) -> None:
         self.evaluation = evaluation
-        _fill(self.table, evaluation)
+        self.table.fill(evaluation.rows(), evaluation.classes)
         self.save_button.setEnabled(True)
         scores = evaluation.scores
         lines = [f"<b>Pooled IoU {scores.pooled_iou:.4f}</b>, pixel accuracy {scores.accuracy:.4f}"]
         self.run_bar.say("<br>".join([*lines, *map(escape, evaluation.notes)]))
 
+    def _on_ended(self) -> None:
+        self._form.setEnabled(True)
+
     def _forget_scores(self) -> None:
         """Numbers stay on show only as long as the choices that they belong to."""
         self.evaluation = None
-        self.table.setRowCount(0)
-        self.table.setVisible(False)
+        self.table.empty()
         self.save_button.setEnabled(False)
         self.run_bar.say("")
 
@@ -184,7 +166,7 @@ def _evaluate(
 ) -> Generator[Progress, None, Evaluation]:
     """Compare two layers' pixels, without the rows that were not segmented."""
     yield Progress(0, 1, "comparing")
-    prediction, truth = np.asarray(predicted.pixels), np.asarray(true.pixels)
+    prediction, truth = np.asarray(predicted.pixels), np.asarray(as_read(true).pixels)
     found = tuple(classes) if classes is not None else classes_of(prediction, truth)
     mask = None
     if rows is not None:
@@ -195,47 +177,11 @@ def _evaluate(
     return Evaluation(scores, found, tuple(notes))
 
 
+def _looks_like_result(layer: Any) -> bool:
+    return record_of(layer) is not None and specs_of(layer.metadata) is not None
+
+
 def _looks_like_truth(layer: Any) -> bool:
     if isinstance(layer, Labels):
         return record_of(layer) is None
     return any(word in layer.name.lower() for word in ("truth", "mask", "label"))
-
-
-def _table() -> QTableWidget:
-    table = QTableWidget(0, len(COLUMNS))
-    table.setHorizontalHeaderLabels(list(COLUMNS.values()))
-    table.verticalHeader().setVisible(False)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    return table
-
-
-def _fill(table: QTableWidget, evaluation: Evaluation) -> None:
-    rows = evaluation.rows()
-    table.setRowCount(len(rows))
-    for y, row in enumerate(rows):
-        for x, column in enumerate(COLUMNS):
-            item = QTableWidgetItem(_text(row[column]))
-            if x:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            elif y < len(evaluation.classes):
-                item.setIcon(_icon(evaluation.classes[y]))
-            table.setItem(y, x, item)
-    table.setVisible(True)
-    header = table.horizontalHeader().sizeHint().height()
-    table.setFixedHeight(header + sum(table.rowHeight(y) for y in range(len(rows))) + 24)
-
-
-def _text(value: str | float | None) -> str:
-    """Text of a cell; a ratio that is not defined (0/0) is a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, str):
-        return value
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}".replace(",", " ")
-
-
-def _icon(spec: ClassSpec) -> QIcon:
-    pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor(*spec.colour))
-    return QIcon(pixmap)

@@ -70,8 +70,6 @@ class Job(QObject):
         self._worker = create_worker(
             _guarded, work, _progress={"total": 0, "desc": title}, _start_thread=False, _ignore_errors=True
         )
-        # A library's warning is nothing that the user could act on, and a stream of them would bury the window.
-        self._worker.warned.disconnect()
         self._worker.warned.connect(self._on_warned)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
@@ -107,7 +105,7 @@ class Job(QObject):
         else:
             notification_manager.receive_error(type(error), error, error.__traceback__)
             first = (str(error).splitlines() or [""])[0]
-            self.failed.emit(f"This should not happen: {type(error).__name__}: {first}")
+            self.failed.emit(f"This is a fault of the program: {type(error).__name__}: {first} (see the notification)")
 
     def _on_aborted(self) -> None:
         self._cancelled = True
@@ -120,4 +118,5 @@ class Job(QObject):
         self.ended.emit(self._cancelled)
 
     def _on_warned(self, warned: tuple[Any, ...]) -> None:
+        """Log what a library warns of: the user cannot act on it."""
         log.warning("%s", warned[0])

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.pixels import as_grey, has_equal_channels
 from napari_matseg.core.read import read
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec
@@ -38,34 +40,74 @@ def micrograph_from_layer(layer: Layer) -> Micrograph:
     -------
     Micrograph
         Its pixel size is the layer's scale where the units are lengths, else what the file says. The data bar
-        and the file itself are named only as far as the layer still has the file's shape, and its dtype.
+        and the file itself are named only as long as the layer has the file's shape, and dtype. What is known of
+        the file is what our reader kept; see `as_read` for other readers.
 
     Raises
     ------
     InputError
-        If the layer holds no real numbers, or has too many axes.
+        If the layer has too many axes.
     """
     pixels = full_resolution(layer)
     colour = bool(getattr(layer, "rgb", False))
-    if pixels.dtype.kind not in "buif":
-        raise InputError(f"{layer.name}: holds values of type {pixels.dtype}; convert the image to integers or floats.")
     n_planes = len(pixels.shape) - (3 if colour else 2)
     if not 0 <= n_planes <= len(PLANE_AXES):
         raise InputError(f"{layer.name}: has {len(pixels.shape)} axes; take out a single image or a stack first.")
     if colour and pixels.shape[-1] == 4:
         pixels = pixels[..., :3]
-    bare = Micrograph(pixels, axes_of(n_planes) + ("S" if colour else ""))
-    filed = _as_filed(layer, bare)
-    size = pixel_size_nm(layer) or filed.get("pixel_size_nm")
-    bar = filed.get("data_bar_rows")
-    return Micrograph(
-        pixels,
-        bare.axes,
+    axes = axes_of(n_planes) + ("S" if colour else "")
+    bare = Micrograph(pixels, axes, pixel_size_nm=pixel_size(layer.scale, layer.units))
+    known = layer.metadata.get(KEY, {})
+    return _with_file(bare, known) if known.get("kind") == "image" else bare
+
+
+def as_read(micrograph: Micrograph, file: Path | None = None) -> Micrograph:
+    """Make of pixels that another reader read what ours would have made of them.
+
+    Parameters
+    ----------
+    micrograph : Micrograph
+        Of a layer.
+    file : Path, optional
+        What the layer was read from, as `file_of` tells; it is opened, so not in the main thread.
+
+    Returns
+    -------
+    Micrograph
+        Grey that was written as colour is grey; pixel size, data bar and source are known, if the file has them.
+    """
+    pixels = micrograph.pixels
+    if micrograph.is_colour and isinstance(pixels, np.ndarray) and has_equal_channels(pixels):
+        micrograph = replace(micrograph, pixels=as_grey(pixels), axes=micrograph.axes[:-1])
+    if file is None:
+        return micrograph
+    try:
+        return _with_file(micrograph, describe(read(file)))
+    except InputError:  # a format that only the other reader knows
+        return micrograph
+
+
+def file_of(layer: Layer) -> Path | None:
+    """File that another reader made an image layer from; None if there is none, or ours did and kept what it says."""
+    path = layer.source.path
+    if path is None or layer.metadata.get(KEY, {}).get("kind") == "image" or not Path(path).is_file():
+        return None
+    return Path(path)
+
+
+def _with_file(micrograph: Micrograph, known: dict[str, Any]) -> Micrograph:
+    """Add what a file says, as far as it is about these pixels."""
+    shape = known["shape"][:-1] if known["axes"].endswith("S") else known["shape"]
+    if [*micrograph.shape_planes, *micrograph.shape_yx] != list(shape):
+        return micrograph
+    size, bar = micrograph.pixel_size_nm or known["pixel_size_nm"], known["data_bar_rows"]
+    return replace(
+        micrograph,
         pixel_size_nm=None if size is None else (float(size[0]), float(size[1])),
         data_bar=None if bar is None else (int(bar[0]), int(bar[1])),
-        source=Path(filed["source"]) if filed.get("source") and filed["dtype"] == str(pixels.dtype) else None,
-        vendor=filed.get("vendor"),
-        metadata=filed.get("instrument", {}),
+        source=Path(known["source"]) if known["source"] and known["dtype"] == str(micrograph.pixels.dtype) else None,
+        vendor=known["vendor"],
+        metadata=known["instrument"],
     )
 
 
@@ -85,29 +127,8 @@ def axes_of(n_planes_axes: int) -> str:
     return PLANE_AXES[len(PLANE_AXES) - n_planes_axes :] + "YX"
 
 
-def _as_filed(layer: Layer, bare: Micrograph) -> dict[str, Any]:
-    """What the file of a layer says, from our reader or, if another one read it, from the file."""
-    known = layer.metadata.get(KEY, {})
-    if known.get("kind") != "image":
-        path = layer.source.path
-        if path is None or not Path(path).is_file():
-            return {}
-        try:
-            known = describe(read(path))
-        except InputError:  # a format of another reader
-            return {}
-    shape = known["shape"][:-1] if known["axes"].endswith("S") else known["shape"]
-    same = [int(n) for n in (*bare.shape_planes, *bare.shape_yx)] == list(shape)
-    return known if same else {}
-
-
-def pixel_size_nm(layer: Layer) -> tuple[float, float] | None:
-    """Height and width of a pixel in nanometres, from scale and units; None where the units are no lengths."""
-    return pixel_size(layer.scale, layer.units)
-
-
 def pixel_size(scale: Any, units: Any) -> tuple[float, float] | None:
-    """Return height and width of a pixel in nanometres from a layer's scale and (pint) units."""
+    """Height and width of a pixel in nanometres by a layer's scale and (pint) units; None if these are no lengths."""
     if not all(unit.is_compatible_with("nm") for unit in units[-2:]):
         return None
     y, x = (abs(float(step)) * (1 * unit).to("nm").magnitude for step, unit in zip(scale[-2:], units[-2:], strict=True))
@@ -141,7 +162,7 @@ def placement_of(micrograph: Micrograph) -> dict[str, Any]:
 
 
 def describe(micrograph: Micrograph) -> dict[str, Any]:
-    """What is kept with an image layer, in plain JSON types."""
+    """Give what is kept with an image layer, in plain JSON types."""
     return {
         "kind": "image",
         "source": None if micrograph.source is None else str(micrograph.source),
@@ -198,9 +219,7 @@ def objects_layer(
     return objects, kwargs | place, "labels"
 
 
-def _labels_metadata(
-    kind: str, size_nm: tuple[float, float] | None, record: dict[str, Any] | None
-) -> dict[str, Any]:
+def _labels_metadata(kind: str, size_nm: tuple[float, float] | None, record: dict[str, Any] | None) -> dict[str, Any]:
     return {"kind": kind, "pixel_size_nm": None if size_nm is None else list(size_nm), "record": record}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
+from napari_matseg.core.architectures import load_triton_apart
 from napari_matseg.core.checkpoints import SUFFIX, Model, available, find, load_model
 from napari_matseg.core.devices import choose_device
 from napari_matseg.settings import SegmentSettings
@@ -19,21 +19,8 @@ NONE = ""
 
 
 def load_torch() -> None:
-    """Import torch and what the networks are made with; slow the first time.
-
-    On Linux, triton (which torchvision imports) ends the process with a segmentation fault if Mesa's software OpenGL,
-    and with it another LLVM, was loaded before: as is the case once napari has drawn anything on a machine without a
-    graphics card. Its own symbols first, and there is no clash.
-    """
-    if sys.platform == "linux" and "triton" not in sys.modules and "torch" not in sys.modules:
-        flags = sys.getdlopenflags()
-        sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
-        try:
-            import triton._C.libtriton  # noqa: F401
-        except ImportError:  # it comes with torch's builds for CUDA only
-            pass
-        finally:
-            sys.setdlopenflags(flags)
+    """Import torch and what the networks are made with; slow the first time."""
+    load_triton_apart()
     import segmentation_models_pytorch  # noqa: F401
 
 
@@ -114,7 +101,7 @@ class ModelChoice(QComboBox):
         self.setCurrentIndex(max(0, self.findData(self._chosen)) if self.count() > 2 else -1)
         self.blockSignals(False)
 
-    def showPopup(self) -> None:  # noqa: D102, N802
+    def showPopup(self) -> None:
         self.refresh()
         super().showPopup()
 
@@ -142,7 +129,7 @@ class DeviceChoice(QComboBox):
         """As `SegmentSettings.device`."""
         return str(self.currentData())
 
-    def showPopup(self) -> None:  # noqa: D102, N802
+    def showPopup(self) -> None:
         load_torch()
         import torch
 

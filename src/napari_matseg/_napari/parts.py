@@ -9,8 +9,8 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
 from napari_matseg.core.progress import Progress
@@ -31,6 +31,9 @@ class LayerChoice(QComboBox):
     follow : bool
         Whether to choose the layer that is selected in the layer list, whenever it is of the types.
     """
+
+    refreshed = Signal()
+    """The layers, or their names, may be others now."""
 
     def __init__(
         self,
@@ -82,14 +85,31 @@ class LayerChoice(QComboBox):
             self.addItem(layer.name, layer)
         self.setCurrentIndex(-1 if chosen is None else there.index(chosen))
         self.blockSignals(False)
-        if chosen is not before:
+        if chosen != before:  # not "is": napari hands plugins a new proxy of a layer each time
             self.currentIndexChanged.emit(self.currentIndex())
+        self.refreshed.emit()
 
     def forget(self) -> None:
         """Take no more notice of the viewer."""
         for event in self._watched:
             event.disconnect(self.refresh)
         self._watched = []
+
+
+class Form(QWidget):
+    """Rows of a title and a field; unlike in a QFormLayout, wrapped text takes no more height than it needs."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setColumnStretch(1, 1)
+
+    def add(self, title: str, field: QWidget) -> None:
+        """Add a row below the others."""
+        row = self._grid.rowCount()
+        self._grid.addWidget(QLabel(title), row, 0)
+        self._grid.addWidget(field, row, 1)
 
 
 class RunBar(QWidget):
@@ -122,7 +142,7 @@ class RunBar(QWidget):
         layout.addLayout(buttons)
         for widget in (self.bar, self.note, self.message):
             layout.addWidget(widget)
-        self.run_button.clicked.connect(lambda: run())
+        self.run_button.clicked.connect(run)  # no lambda, which would keep the widget alive
         self.cancel_button.clicked.connect(self._on_cancel)
         job.progressed.connect(self._on_progressed)
         job.failed.connect(self.fail)
@@ -159,7 +179,9 @@ class RunBar(QWidget):
         left = ""
         if step.done:
             elapsed = time.monotonic() - self._started
-            left = f", {step.done} of {step.total} tiles, {_duration(elapsed * (step.total - step.done) / step.done)} left"
+            left = (
+                f", {step.done} of {step.total} tiles, {_duration(elapsed * (step.total - step.done) / step.done)} left"
+            )
         self.note.setText(step.note + left)
 
     def _on_cancel(self) -> None:
@@ -171,14 +193,6 @@ class RunBar(QWidget):
         self._show_running(False)
         if cancelled:
             self.say("Cancelled; nothing was changed.")
-
-
-def form() -> QFormLayout:
-    """Make a form whose fields take the width there is."""
-    layout = QFormLayout()
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    return layout
 
 
 def shrink(choice: QComboBox) -> QComboBox:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import warnings
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_matseg.errors import ModelError
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from napari_matseg.settings import ArchitectureSettings
 
 MAX_REACH = 1536  # px; a network that sees farther is taken to see everything
+
+REFUSED = {"activation", "aux_params", "cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
+"""Options that would make something else than scores of the output, or read weights from elsewhere."""
 
 
 def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Module:
@@ -38,18 +42,26 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
     Raises
     ------
     ModelError
-        If the encoder is unknown, or an option does not fit the architecture.
+        If the encoder is unknown or takes images of one size only, or an option does not fit the architecture.
 
     Notes
     -----
     U-Net: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28.
     DeepLabV3+: Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49.
     """
-    _load_triton_apart()
+    load_triton_apart()
     import segmentation_models_pytorch as smp
+    import torch
 
     kinds = {"unet": smp.Unet, "deeplabv3plus": smp.DeepLabV3Plus}
     options = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.options.items()}
+    what = f"{settings.name} with encoder {settings.encoder!r}, depth {settings.encoder_depth} and options {options}"
+    if refused := sorted(REFUSED & options.keys()):
+        raise ModelError(f"{what}: option {refused[0]!r} cannot be used here; leave it out.")
+    known = inspect.signature(kinds[settings.name].__init__).parameters
+    # timm's networks check the rest of the options themselves, the others would pass over a wrong name.
+    if not settings.encoder.startswith(("tu-", "timm-")) and (unknown := sorted(options.keys() - known)):
+        raise ModelError(f"{what}: there is no option {unknown[0]!r}; correct its name.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -61,21 +73,21 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
                 classes=out_channels * settings.fold**2,
                 **options,
             )
-    except KeyError as error:
-        raise ModelError(
-            f"encoder {settings.encoder!r} is unknown; use one of segmentation-models-pytorch's, such as resnet18 "
-            "or mobilenet_v2, or tu- before a timm name."
-        ) from error
-    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+            network = network if settings.fold == 1 else _folded(network, settings.fold)
+            side = 2 * stride_of(network)
+            _evaluated(network, torch.zeros(1, settings.in_channels, side, side))  # some take images of one size only
+    except Exception as error:  # hundreds of constructors, each with errors of its own
+        if "Wrong encoder name" in str(error) or "Unknown model" in str(error):
+            raise ModelError(
+                f"encoder {settings.encoder!r} is unknown; use one of segmentation-models-pytorch's, such as resnet18 "
+                "or mobilenet_v2, or tu- before a timm name."
+            ) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"{settings.name} cannot be built with encoder {settings.encoder!r}, depth {settings.encoder_depth} "
-            f"and options {options}: {first}"
-        ) from error
-    return network if settings.fold == 1 else _folded(network, settings.fold)
+        raise ModelError(f"{what} cannot be built ({first}); correct the architecture.") from error
+    return network
 
 
-def _load_triton_apart() -> None:
+def load_triton_apart() -> None:
     """Load triton so that it uses the LLVM inside it.
 
     segmentation-models-pytorch imports torchvision and with it triton. Where Mesa draws napari's canvas in software
@@ -102,12 +114,11 @@ def _folded(network: nn.Module, fold: int) -> nn.Module:
 
 
 def stride_of(network: nn.Module) -> int:
-    """Number of pixels that height, width and the corners of tiles must be multiples of."""
-    from torch import nn
-
-    if isinstance(network, nn.Sequential):
-        return int(network.fold.downscale_factor) * stride_of(network.network)
-    return int(network.encoder.output_stride)
+    """Give the pixels that height, width and the corners of tiles must be multiples of."""
+    parts: Any = network  # torch types the children of a module as tensors
+    if hasattr(parts, "fold"):
+        return int(parts.fold.downscale_factor) * stride_of(parts.network)
+    return int(parts.encoder.output_stride)
 
 
 def measure_reach(network: nn.Module, in_channels: int) -> int | None:
@@ -139,8 +150,7 @@ def measure_reach(network: nn.Module, in_channels: int) -> int | None:
                 strip = torch.zeros(1, in_channels, stride * 2, half * 2, device=weight.device, dtype=weight.dtype)
                 strip[..., :half] = torch.nan
                 strip = strip.flip(-1) if flip else strip
-                with torch.inference_mode():
-                    scores: Tensor = _evaluated(network, strip.mT if vertical else strip)
+                scores = _evaluated(network, strip.mT if vertical else strip)
                 spoilt = (scores.mT if vertical else scores).isnan().any(dim=-2).any(dim=1)[0]
                 spoilt = spoilt.flip(-1) if flip else spoilt
                 reaches.append(int(spoilt[half:].sum()))
@@ -150,10 +160,13 @@ def measure_reach(network: nn.Module, in_channels: int) -> int | None:
 
 
 def _evaluated(network: nn.Module, image: Tensor) -> Tensor:
+    import torch
+
     training = network.training
     network.eval()
     try:
-        scores: Tensor = network(image)
+        with torch.inference_mode():
+            scores: Tensor = network(image)
     finally:
         network.train(training)
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from napari_matseg.core.architectures import build_network, measure_reach
 from napari_matseg.core.export import replacing
 from napari_matseg.errors import ModelError
-from napari_matseg.settings import ArchitectureSettings, ClassSpec, NormaliseSettings, Settings, explain
+from napari_matseg.settings import ArchitectureSettings, Classes, NormaliseSettings, Settings, explain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,18 +29,18 @@ CARD_KEY = "napari_matseg_card"
 class ModelCard(Settings):
     """What a user must know of a model, and what is needed to run it."""
 
-    format: int = 1
+    format: Literal[1] = 1
     name: str
     description: str = ""
     licence: str = ""
     data_source: str = ""
     not_for: str = ""
-    classes: tuple[ClassSpec, ...]
+    classes: Classes
     distance: bool = False
     """Whether a last output map tells how deep inside its object each pixel lies, from 0 to 1."""
     architecture: ArchitectureSettings
     normalise: NormaliseSettings = NormaliseSettings()
-    pixel_size_nm: float | None = None
+    pixel_size_nm: Annotated[float, Field(gt=0)] | None = None
     """Pixel size of the micrographs it was trained on; None if mixed or unknown."""
     reach: int | None = None
     """Pixels that the output depends on in each direction; None for the whole image."""
@@ -47,7 +48,7 @@ class ModelCard(Settings):
     """Narrower halo at which no more than 0.01 % of the pixels change class; None: use the reach."""
     disagreement: float | None = None
     """Share of the pixels that change class at `halo`, or when blended, as measured on held-out images."""
-    accuracy: dict[str, Any] = Field(default_factory=dict)
+    accuracy: dict[str, dict[str, Any]] = Field(default_factory=dict)
     recipe: dict[str, Any] = Field(default_factory=dict)
     created: str = ""
     weights_sha256: str = ""
@@ -57,24 +58,48 @@ class ModelCard(Settings):
         """Number of maps that the network gives."""
         return len(self.classes) + self.distance
 
-    def to_text(self) -> str:
-        """Describe the model in lines for a reader."""
+    def to_markdown(self) -> str:
+        """Describe the model for a reader."""
+        network = self.architecture
         reach = "the whole image" if self.reach is None else f"{self.reach} px"
-        scored = self.accuracy.get("test") or self.accuracy.get("validation") or {}
-        per_class = scored.get("iou", {})
+        halo = "" if self.halo is None else f"; a halo of {self.halo} px is enough for tiles"
+        seams = "" if self.disagreement is None else f" ({self.disagreement:.4%} of the pixels change class)"
+        size = "any, or unknown" if self.pixel_size_nm is None else f"{self.pixel_size_nm:g} nm"
         lines = [
-            f"{self.name}: {self.description}",
-            f"network       {self.architecture.name}, encoder {self.architecture.encoder}",
-            f"classes       {', '.join(spec.name for spec in self.classes)}",
-            f"reach         {reach}; halo {self.halo} px" if self.halo else f"reach         {reach}",
-            f"trained on    {self.data_source}",
-            f"pixel size    {'any' if self.pixel_size_nm is None else f'{self.pixel_size_nm} nm'}",
-            *(f"IoU           {name} {value:.4f}" for name, value in per_class.items() if value is not None),
-            f"not for       {self.not_for}",
-            f"licence       {self.licence}",
-            f"weights       sha256 {self.weights_sha256}",
+            f"# {self.name}",
+            self.description,
+            "Classes: " + ", ".join(f"{i} {spec.name}" for i, spec in enumerate(self.classes)) + ".",
+            f"Trained on: {self.data_source or 'not said'}",
+            f"Pixel size of the training micrographs: {size}.",
+            f"Not for: {self.not_for or 'not said'}",
+            *(_accuracy(split, figures) for split, figures in self.accuracy.items()),
+            f"Network: {network.name}, encoder {network.encoder}, {network.in_channels} channel(s) in; "
+            f"its output depends on {reach}{halo}{seams}.",
+            f"Licence: {self.licence or 'not said'}. Written {self.created}. Weights: sha256 {self.weights_sha256}.",
         ]
-        return "\n".join(line for line in lines if not line.endswith("  "))
+        return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _accuracy(split: str, figures: dict[str, Any]) -> str:
+    """Make a table of the accuracy on one split."""
+    dice, single = figures.get("dice", {}), figures.get("iou_per_image", {})
+    rows = [
+        f"| {name} | {_figure(value)} | {_figure(dice.get(name))} | {_figure(single.get(name))} |"
+        for name, value in figures["iou"].items()
+    ]
+    return "\n".join(
+        [
+            f"Accuracy on {figures.get('on', split)}: pooled IoU {_figure(figures['pooled_iou'])}.",
+            "",
+            "| class | IoU | Dice | IoU, mean over images |",
+            "| --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -112,9 +137,10 @@ def find(model: str | Path) -> Path:
     named = available()
     if str(model) in named:
         return named[str(model)]
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError, RuntimeError):  # of names that can be no path, and of a ~ that is nobody's
+        path = Path(model).expanduser()
+        if path.is_file():
+            return path
     raise ModelError(f"{model}: no such model or file; the models here are {', '.join(named) or 'none'}.")
 
 
@@ -173,11 +199,13 @@ def load_model(model: str | Path, device: str = "cpu") -> Model:
     weights = load_file(path)
     if card.weights_sha256 and hash_weights(weights) != card.weights_sha256:
         raise ModelError(f"{path}: the weights are not those its card was written for (sha256); get the file again.")
-    network = build_network(card.architecture, card.out_channels)
     try:
+        network = build_network(card.architecture, card.out_channels)
         network.load_state_dict(
             {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
         )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except RuntimeError as error:
         raise ModelError(
             f"{path}: the weights do not fit the network that its card describes; get it again."
@@ -226,11 +254,13 @@ def save_model(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
 
 def hash_weights(weights: dict[str, Tensor]) -> str:
     """Sha256 over names, dtypes, shapes and values, in the order of the names."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import find_boundaries
+from skimage.segmentation import find_boundaries, relabel_sequential
 
 from napari_matseg.core import synthetic
 from napari_matseg.core.augment import change_grey, crop_map, take
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_matseg.settings import TrainSettings
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".TIF", ".TIFF", ".PNG", ".JPG", ".JPEG", ".BMP")
 UNKNOWN_DISTANCE = -1.0
 
 
@@ -82,7 +82,7 @@ def split(settings: TrainSettings, folder: Path) -> tuple[list[str], list[str]]:
         train, validation = [train[i] for i in order[held_out:]], [train[i] for i in sorted(order[:held_out])]
     else:
         validation = _names(data.validation, folder)
-    both = sorted(set(train) & set(validation))
+    both = sorted(set(map(_stem, train)) & set(map(_stem, validation)))
     if both:
         raise SettingsError(f"{both[0]} is in both train and validation; an image can be in one only.")
     if not train:
@@ -105,6 +105,8 @@ def relative_depth(objects_yx: np.ndarray) -> np.ndarray:
     """
     padded = np.pad(objects_yx, 1, mode="edge").astype(np.int64)
     inside = (padded > 0) & ~find_boundaries(padded, mode="inner")
+    if inside.all():
+        return np.ones(objects_yx.shape, dtype=np.float32)
     depth = ndimage.distance_transform_edt(np.pad(inside, 64, mode="edge"))[65:-65, 65:-65]
     deepest = np.zeros(int(objects_yx.max(initial=0)) + 1)
     np.maximum.at(deepest, objects_yx.ravel(), depth.ravel())
@@ -187,15 +189,23 @@ def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
     if not isinstance(listed, Path):
         return list(listed)
     try:
-        return (folder / listed).read_text(encoding="utf-8").split()
+        lines = (folder / listed).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SettingsError(f"{folder / listed}: cannot be read ({error.strerror}); check the data folder.") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{folder / listed}: is no text file; give one with a name in each line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _stem(name: str) -> str:
+    """Name without the extension of an image; other dots belong to the name."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix in SUFFIXES else name
 
 
 def _file(folder: Path, name: str, what: str) -> Path:
     """File of that name, whatever its extension."""
-    candidates = [folder / name, *(folder / f"{Path(name).stem}{suffix}" for suffix in SUFFIXES)]
-    for path in candidates:
+    for path in (folder / name, *(folder / (_stem(name) + suffix) for suffix in SUFFIXES)):
         if path.is_file():
             return path
     raise InputError(f"{folder / name}: there is no such {what}; check the names in the recipe and the data folder.")
@@ -204,14 +214,16 @@ def _file(folder: Path, name: str, what: str) -> Path:
 def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
     data = settings.data
     image_path = _file(folder / data.images, name, "image")
-    truth_path = _file(folder / data.truth, Path(name).stem + data.truth_suffix, "truth")
-    image_cyx = read(image_path).plane(channels=settings.architecture.in_channels)
+    truth_path = _file(folder / data.truth, _stem(name) + data.truth_suffix, "truth")
+    micrograph = read(image_path)
+    rows = micrograph.content_rows
+    image_cyx = micrograph.plane(channels=settings.architecture.in_channels)
     distance_yx = None
     if data.instances:
-        objects_yx = read(truth_path).plane()[0]
+        objects_yx = _objects(truth_path)
         classes_yx = (objects_yx > 0).astype(np.uint8)
         if settings.distance:
-            distance_yx = relative_depth(objects_yx)
+            distance_yx = relative_depth(objects_yx)[rows]
     else:
         classes_yx = read_truth(truth_path, settings.classes).labels_yx
     if classes_yx.shape != image_cyx.shape[1:]:
@@ -219,4 +231,13 @@ def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
             f"{truth_path}: shape {classes_yx.shape} is not that of its image {image_path}, {image_cyx.shape[1:]}; "
             "give the truth of this image."
         )
-    return Example(Path(name).stem, image_cyx, classes_yx, distance_yx)
+    return Example(_stem(name), image_cyx[:, rows], classes_yx[rows], distance_yx)
+
+
+def _objects(path: Path) -> np.ndarray:
+    """Object ids without gaps, from a file of any integers."""
+    objects_yx = read(path).plane()[0]
+    if objects_yx.dtype.kind not in "bui" or objects_yx.min() < 0:
+        raise InputError(f"{path}: must hold whole numbers, 0 and one for each object; save it as grey, with 16 bits.")
+    compact_yx: np.ndarray = relabel_sequential(objects_yx.astype(np.int64))[0]
+    return compact_yx

@@ -34,15 +34,13 @@ def choose_device(device: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    chosen = torch.device(device)
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[chosen.type]:
+    name, _, number = device.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if name not in there or not (number or "0").isdecimal():
+        raise SettingsError(f"device {device!r} is unknown; choose auto, cpu, cuda, cuda:N or mps.")
+    if int(number or 0) >= there[name]:
         raise SettingsError(f"device {device!r} is not on this machine; choose auto or cpu.")
-    return chosen
+    return torch.device(device)
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:

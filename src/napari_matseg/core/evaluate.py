@@ -59,17 +59,26 @@ def evaluate(
         If the two differ in shape, or hold values that are no class.
     """
     if classes is None:
-        classes = classes_of(prediction, truth)
+        classes = classes_of(prediction, truth, mapping=mapping)
     if mask is None and not isinstance(prediction, np.ndarray):
         mask = _content(Path(prediction))
-    predicted = _read(prediction, classes, None, "prediction")
-    true = _read(truth, classes, mapping, "truth")
+    predicted = _read(prediction, classes, None, "prediction", in_colour=False)
+    true = _read(truth, classes, mapping, "truth", in_colour=_in_colour(truth, predicted.labels_yx))
+    if predicted.labels_yx.shape != true.labels_yx.shape:
+        raise InputError(
+            f"{_name(truth, 'truth')}: has shape {true.labels_yx.shape} and the prediction "
+            f"{predicted.labels_yx.shape}; give the truth of the same image, neither cropped nor scaled."
+        )
     counts = count(predicted.labels_yx, true.labels_yx, len(classes), ignore=IGNORE, mask=mask)
     return Scores(counts), [note for note in (predicted.note, true.note) if note]
 
 
 def classes_of(
-    prediction: str | Path | np.ndarray, truth: str | Path | np.ndarray, model: str | Path | None = None
+    prediction: str | Path | np.ndarray,
+    truth: str | Path | np.ndarray,
+    model: str | Path | None = None,
+    *,
+    mapping: Mapping[int | Colour, int] | None = None,
 ) -> tuple[ClassSpec, ...]:
     """Find what classes labels hold.
 
@@ -78,12 +87,14 @@ def classes_of(
     prediction, truth : path or array
     model : str or Path, optional
         Name or file of the model whose classes these are.
+    mapping : mapping, optional
+        From pixel values or colours of the truth to class ids, which then count instead of its values.
 
     Returns
     -------
     tuple of ClassSpec
         The model's; else those that the prediction's file names, or the truth's; else "0", "1" and so on up to the
-        largest value in either.
+        largest value in either, where a mask of 0 and one value from 64 on is of "0" and "1".
 
     Raises
     ------
@@ -97,24 +108,40 @@ def classes_of(
             named, _ = read_labels_info(Path(labels))
             if named:
                 return named
-    highest = max(_highest(prediction, "prediction"), _highest(truth, "truth"))
-    if highest >= MAX_CLASSES:
-        raise InputError(
-            f"{truth if not isinstance(truth, np.ndarray) else 'truth'}: values up to {highest} are too many to be "
-            "classes, and nothing names them; name the model that they belong to, or map the values to classes."
-        )
+    highest = _highest(prediction, "prediction", in_colour=False)
+    if mapping is None:
+        highest = max(highest, _highest(truth, "truth", in_colour=_in_colour(truth, prediction)))
+    else:
+        highest = max(highest, *(class_id for class_id in mapping.values() if class_id != IGNORE), 0)
     return tuple(ClassSpec(name=str(i), colour=(0, 0, 0)) for i in range(max(2, highest + 1)))
 
 
-def _highest(labels: str | Path | np.ndarray, role: str) -> int:
+def _in_colour(truth: str | Path | np.ndarray, prediction: str | Path | np.ndarray) -> bool:
+    """Whether truth is an array in colour; one of the prediction's own shape is a stack, however narrow."""
+    if not isinstance(truth, np.ndarray) or truth.ndim < 3:
+        return False
+    return truth.shape[-1] in (3, 4) and not (isinstance(prediction, np.ndarray) and prediction.shape == truth.shape)
+
+
+def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> int:
     if isinstance(labels, np.ndarray):
-        pixels, colour, name = labels, labels.ndim == 3 and labels.shape[-1] in (3, 4), role
+        pixels, name = labels, role
     else:
         micrograph = read(labels)
-        pixels, colour, name = np.asarray(micrograph.pixels), micrograph.is_colour, micrograph.name
-    if colour:
+        pixels, in_colour, name = np.asarray(micrograph.pixels), micrograph.is_colour, micrograph.name
+    if in_colour:
         raise InputError(f"{name}: is in colour, and nothing says which classes the colours are; name the model.")
-    return int(pixels.max(initial=0))
+    highest = pixels.max(initial=0)
+    if not np.isfinite(highest):
+        return 0  # not class ids, as reading them will tell
+    if highest >= MAX_CLASSES and np.isin(pixels, (0, highest)).all():
+        return 1
+    if highest >= MAX_CLASSES:
+        raise InputError(
+            f"{name}: values up to {highest:.0f} are too many to be classes, and nothing names them; "
+            "name the model that they belong to."
+        )
+    return int(highest)
 
 
 def _content(prediction: Path) -> np.ndarray | None:
@@ -131,12 +158,18 @@ def _content(prediction: Path) -> np.ndarray | None:
     return np.broadcast_to(column, (*micrograph.shape_planes, *micrograph.shape_yx))
 
 
+def _name(labels: str | Path | np.ndarray, role: str) -> str:
+    return role if isinstance(labels, np.ndarray) else str(labels)
+
+
 def _read(
     labels: str | Path | np.ndarray,
     classes: Sequence[ClassSpec],
     mapping: Mapping[int | Colour, int] | None,
     role: str,
+    *,
+    in_colour: bool,
 ) -> Truth:
     if isinstance(labels, np.ndarray):
-        return to_classes(labels, classes, mapping, role)
+        return to_classes(labels, classes, mapping, role, colour=in_colour)
     return read_truth(Path(labels), classes, mapping)

@@ -73,12 +73,14 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If it cannot be made.
+        If it cannot be made, or not be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}); choose another folder.") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: may not be written to; choose another folder.")
 
 
 def write_labels(

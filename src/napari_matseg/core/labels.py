@@ -45,7 +45,7 @@ def label_objects(classes_yx: np.ndarray, depth_yx: np.ndarray | None = None) ->
 
 
 def _components(inside: np.ndarray) -> tuple[np.ndarray, int]:
-    """Connected regions; pixels that share a corner are connected."""
+    """Find connected regions; pixels that share a corner are connected."""
     labels = np.empty(inside.shape, dtype=np.uint32)
     n = ndimage.label(inside, structure=np.ones((3, 3)), output=labels)
     return labels, int(n)

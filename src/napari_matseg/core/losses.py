@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_matseg.settings import LossTerm
 
 IGNORE = 255
+SUREST = 1e-6  # least 1 - p of the focal loss; below 1 a power has no gradient at 0
 
 
 def cross_entropy(scores: Tensor, truth: Tensor) -> Tensor:
@@ -32,7 +33,8 @@ def focal(scores: Tensor, truth: Tensor, gamma: float = 2.0) -> Tensor:
     from torch.nn import functional
 
     surprise = functional.cross_entropy(scores, truth, ignore_index=IGNORE, reduction="none")
-    return ((1 - (-surprise).exp()) ** gamma * surprise).sum() / (truth != IGNORE).sum().clamp(min=1)
+    doubt = (1 - (-surprise).exp()).clamp(min=SUREST)
+    return (doubt**gamma * surprise).sum() / (truth != IGNORE).sum().clamp(min=1)
 
 
 def jaccard(scores: Tensor, truth: Tensor, smoothing: float = 1.0) -> Tensor:

@@ -55,6 +55,15 @@ class Micrograph:
             )
         if not self.axes.endswith(("YX", "YXS")):
             raise InputError(f"{self.name}: axes must end in YX or YXS, not {self.axes!r}; move the axes first.")
+        if self.is_colour and self.pixels.shape[-1] != 3:
+            raise InputError(
+                f"{self.name}: true colour has 3 channels (red, green, blue), not {self.pixels.shape[-1]}; "
+                "give it these three."
+            )
+        if np.dtype(self.pixels.dtype).kind not in "buif":
+            raise InputError(
+                f"{self.name}: pixels must be integers or real numbers, not {self.pixels.dtype}; convert them first."
+            )
         if 0 in self.pixels.shape:
             raise InputError(f"{self.name}: the image holds no pixels (shape {tuple(self.pixels.shape)}).")
 
@@ -146,5 +155,5 @@ class Micrograph:
             )
         if self.is_colour:
             image_cyx = np.moveaxis(pixels, -1, 0)
-            return image_cyx if channels == 3 else np.tensordot(LUMINANCE, image_cyx, axes=1)[None]
+            return image_cyx if channels == 3 else np.tensordot(LUMINANCE, image_cyx.astype(np.float32), axes=1)[None]
         return pixels[None] if channels == 1 else np.repeat(pixels[None], channels, axis=0)

@@ -14,19 +14,18 @@ BAND = 1 << 24  # values counted at once
 
 @dataclass(frozen=True)
 class GreyScale:
-    """The grey values that become -1 and 1, one pair for each channel."""
+    """The grey values that become -1 and 1, one pair for each channel; scaled values are clipped to +-limit."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    limit: float = NormaliseSettings().limit
 
-    def apply(self, image_cyx: np.ndarray, limit: float = NormaliseSettings().limit) -> np.ndarray:
+    def apply(self, image_cyx: np.ndarray) -> np.ndarray:
         """Scale an image, or any part of it.
 
         Parameters
         ----------
         image_cyx : array, shape (channels, height, width), any real dtype
-        limit : float
-            Values beyond +-limit are clipped.
 
         Returns
         -------
@@ -36,17 +35,18 @@ class GreyScale:
         """
         low = np.asarray(self.low, dtype=np.float64)[:, None, None]
         span = np.asarray(self.high, dtype=np.float64)[:, None, None] - low
-        factor = np.divide(2.0, span, out=np.zeros_like(span), where=span > 0)
-        offset = np.where(span > 0, -low * factor - 1.0, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            factor = np.divide(2.0, span, out=np.zeros_like(span), where=span > 0)
+            offset = np.where(span > 0, -low * factor - 1.0, 0.0)
         # Multiplied out in float64 only where float32 could not hold the values apart.
         wide = image_cyx.dtype.itemsize > 2
         values: np.ndarray = image_cyx.astype(np.float64 if wide else np.float32)
         with np.errstate(invalid="ignore", over="ignore"):
             np.multiply(values, factor.astype(values.dtype), out=values)
             np.add(values, offset.astype(values.dtype), out=values)
-        if wide:
-            np.nan_to_num(values, copy=False, nan=0.0, posinf=limit, neginf=-limit)
-        return np.clip(values, -limit, limit, out=values).astype(np.float32, copy=False)
+        if image_cyx.dtype.kind == "f":
+            np.nan_to_num(values, copy=False, nan=0.0, posinf=self.limit, neginf=-self.limit)
+        return np.clip(values, -self.limit, self.limit, out=values).astype(np.float32, copy=False)
 
 
 def grey_scale(image_cyx: np.ndarray, settings: NormaliseSettings | None = None) -> GreyScale:
@@ -62,11 +62,11 @@ def grey_scale(image_cyx: np.ndarray, settings: NormaliseSettings | None = None)
     -------
     GreyScale
         The percentiles; the extremes where the percentiles coincide. Values that are not finite do not count.
-        Exact for 8 and 16 bit; for wider dtypes from at most 2**24 evenly spaced values.
+        Exact for unsigned 8 and 16 bit; for other dtypes from at most 2**24 evenly spaced values.
     """
     settings = settings or NormaliseSettings()
     pairs = [_channel_scale(channel, settings) for channel in image_cyx]
-    return GreyScale(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
+    return GreyScale(tuple(low for low, _ in pairs), tuple(high for _, high in pairs), settings.limit)
 
 
 def _channel_scale(image_yx: np.ndarray, settings: NormaliseSettings) -> tuple[float, float]:

@@ -41,8 +41,10 @@ def invert(image: np.ndarray, bits: int) -> np.ndarray:
         Bits per pixel in the file, which say what the largest unsigned value is.
     """
     if image.dtype.kind == "u":
-        return (2**bits - 1) - image
-    return ~image if image.dtype.kind == "i" else -image
+        inverted: np.ndarray = (2**bits - 1) - image
+    else:
+        inverted = ~image if image.dtype.kind == "i" else -image
+    return inverted
 
 
 def palette_table(colours: np.ndarray) -> np.ndarray:
@@ -77,7 +79,8 @@ def look_up(indices: np.ndarray, table: np.ndarray) -> np.ndarray:
     missing = int(indices.max(initial=0)) + 1 - len(table)
     if missing > 0:
         table = np.concatenate([table, np.zeros((missing, *table.shape[1:]), table.dtype)])
-    return table[indices]
+    values: np.ndarray = table[indices]
+    return values
 
 
 def has_equal_channels(image: np.ndarray) -> bool:
@@ -156,10 +159,10 @@ class LazyPixels:
         result = np.empty([len(item) for item in ranges], self.dtype)
         if result.size:
             rows, columns = (slice(None, None, item.step) for item in ranges[n : n + 2])
-            colours = [list(item) for item in ranges[n + 2 :]]
+            part: Any = (rows, columns, *(list(item) for item in ranges[n + 2 :]))
             for target, plane in zip(np.ndindex(*result.shape[:n]), product(*ranges[:n]), strict=True):
                 number = int(np.ravel_multi_index(plane, self.shape[:n])) if n else 0
-                result[target] = self._read(number, (boxed[0], boxed[1]))[(rows, columns, *colours)]
+                result[target] = self._read(number, (boxed[0], boxed[1]))[part]
         return result[tuple(0 if isinstance(item, int) else slice(None) for item in wanted)]
 
     def _select(self, key: Any) -> list[int | range]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_matseg.core.architectures import stride_of
+from napari_matseg.core.allocator import kept_memory
+from napari_matseg.core.architectures import MAX_REACH, stride_of
 from napari_matseg.core.blend import Blender
 from napari_matseg.core.devices import autocast
 from napari_matseg.core.tile import ceil_to, computed_pixels, plan_blend, plan_tiles
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from napari_matseg.settings import SegmentSettings
 
 SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
-BEST_SIDE = {"cpu": 2048}  # beyond this a larger tile gains nothing on the CPU
+CPU_COST = {2048: 1.25, 1024: 1.0, 512: 1.0}  # time per pixel by side of the tile, relative; larger ones gain nothing
 BATCH_PIXELS = 4 << 20  # beyond this a larger batch gains nothing on a GPU
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7, "mps": 0.5}  # of what is free
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
 
 
 class TooLargeError(Exception):
@@ -114,33 +117,42 @@ def make_plan(
     """
     stride = stride_of(model.network)
     fits = _largest_side(model, device)
-    side = settings.tile or min(fits, BEST_SIDE.get(device.type, fits))
-    side = min(side, largest or side)
+    fits = min(fits, largest or fits)
     canvas = ceil_to(shape[0], stride), ceil_to(shape[1], stride)
     reach = model.card.reach
-    whole = settings.tiling == "whole"
+    enough = model.card.halo if settings.tiling == "auto" else None
+    halo = ceil_to(min(reach or 0, MAX_REACH if enough is None else enough), stride)
+    side = settings.tile or (fits if device.type != "cpu" else _fastest_side(shape, halo, stride, fits))
+    side = min(side, largest or side)
+    single = plan_tiles(shape, max(canvas), 0, stride)
+    strategy: Literal["whole", "halo", "blend"] = "whole"
+    tiles = single
     if settings.tiling == "exact" and reach is None:
         if largest is not None or canvas[0] * canvas[1] > fits**2:
             raise SettingsError(
                 f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
                 "choose tiling auto or blend, or a model with bounded reach."
             )
-        whole = True
-    if whole:
-        side, halo, tiles = max(canvas), 0, plan_tiles(shape, max(canvas), 0, stride)
-    elif settings.tiling == "blend" or reach is None:
-        halo, tiles = 0, plan_blend(shape, side, settings.overlap, stride)
-    else:
-        narrow = settings.tiling == "auto" and model.card.halo is not None
-        halo = ceil_to(min(reach, model.card.halo) if narrow and model.card.halo is not None else reach, stride)
-        tiles = plan_tiles(shape, side, halo, stride)
-    strategy: Literal["whole", "halo", "blend"] = "halo" if halo else "blend"
+    elif settings.tiling == "blend" or (settings.tiling == "auto" and reach is None):
+        strategy, tiles = "blend", plan_blend(shape, side, settings.overlap, stride)
+    elif settings.tiling != "whole" and reach is not None:
+        strategy, tiles = "halo", plan_tiles(shape, side, halo, stride)
     if len(tiles) == 1:
-        strategy, halo = "whole", 0
+        strategy, tiles = "whole", single
+    halo = halo if strategy == "halo" else 0
     batch = settings.batch or (
         1 if device.type == "cpu" else max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
     )
     return Plan(strategy, tiles, batch, max(max(tile.shape) for tile in tiles), halo, stride)
+
+
+def _fastest_side(shape: tuple[int, int], halo: int, stride: int, fits: int) -> int:
+    """Side of the tiles that take the CPU the least time, halo included."""
+
+    def cost(side: int) -> float:
+        return CPU_COST[side] * computed_pixels(plan_tiles(shape, side, halo, stride))
+
+    return min((side for side in CPU_COST if side <= fits), key=cost, default=fits)
 
 
 def predict(
@@ -189,16 +201,17 @@ def predict(
     run = _Runner(model.network, n_classes, model.card.distance, device, dtype, maps=blend or probabilities)
     blender = Blender(model.card.out_channels, (ceil_to(shape[0], plan.stride), ceil_to(shape[1], plan.stride)))
     done = 0
-    for tile, classes_yx, maps_cyx, depth_yx in _through(run, plan, image_cyx, scale):
-        done += 1
-        if not blend:
-            inner = tile.inner
-            maps = maps_cyx[:n_classes, *inner] if probabilities and maps_cyx is not None else None
-            depth = None if depth_yx is None else depth_yx[inner]
-            yield done, Piece(tile.keep, classes_yx[inner], maps, depth)
-        else:
-            final = blender.add(tile, maps_cyx)  # type: ignore[arg-type]
-            yield done, None if final is None else _rows(final, shape, n_classes, probabilities)
+    with kept_memory() if device.type == "cpu" else nullcontext():
+        for tile, classes_yx, maps_cyx, depth_yx in _through(run, plan, image_cyx, scale):
+            done += 1
+            if not blend:
+                inner = tile.inner
+                maps = maps_cyx[:n_classes, *inner] if probabilities and maps_cyx is not None else None
+                depth = None if depth_yx is None else depth_yx[inner]
+                yield done, Piece(tile.keep, classes_yx[inner], maps, depth)
+            else:
+                final = blender.add(tile, maps_cyx)  # type: ignore[arg-type]
+                yield done, None if final is None else _rows(final, shape, n_classes, probabilities)
     if blend:
         yield done, _rows(blender.rest(), shape, n_classes, probabilities)
 
@@ -234,7 +247,7 @@ def _through(
 
 
 def _batches(tiles: Sequence[Tile], batch: int) -> Iterator[list[Tile]]:
-    """Runs of neighbouring tiles of one shape, at most `batch` long."""
+    """Group neighbouring tiles of one shape, at most `batch` of them."""
     for _, group in groupby(tiles, key=lambda tile: tile.shape):
         alike = list(group)
         yield from (alike[i : i + batch] for i in range(0, len(alike), batch))
@@ -263,7 +276,7 @@ def read_window(image_cyx: Any, tile: Tile) -> np.ndarray:
 
 
 def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
-    """Indices from start to stop, folded back into 0 to length - 1 about the last pixel."""
+    """Give the indices from start to stop, folded back into 0 to length - 1 about the last pixel."""
     period = max(1, 2 * (length - 1))
     folded = np.arange(start, stop) % period
     return np.minimum(folded, period - folded) if length > 1 else np.zeros(stop - start, dtype=np.int64)
@@ -290,19 +303,25 @@ class _Runner:
         import torch
 
         most = min(self._most or len(pixels), len(pixels))
-        while True:
-            try:
-                parts = [self._forward(pixels[i : i + most]) for i in range(0, len(pixels), most)]
-                break
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if most == 1:
-                    raise TooLargeError from error
+        while (parts := self._try(pixels, most)) is None:
+            # Not before here, outside the handler, are the frames gone that held the memory.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+            if most == 1:
+                raise TooLargeError
             most = self._most = most // 2
         return tuple(None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+
+    def _try(
+        self, pixels: np.ndarray, most: int
+    ) -> list[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]] | None:
+        """At most so many tiles at once; None if memory ran out."""
+        try:
+            return [self._forward(pixels[i : i + most]) for i in range(0, len(pixels), most)]
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        return None
 
     def _forward(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         import torch
@@ -328,9 +347,11 @@ class _Runner:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; off CUDA, torch says so in words alone, which differ between systems."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in OUT_OF_MEMORY)
 
 
 def _largest_side(model: Model, device: torch.device) -> int:
@@ -338,7 +359,11 @@ def _largest_side(model: Model, device: torch.device) -> int:
     import psutil
     import torch
 
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept from earlier images
+        free = torch.cuda.mem_get_info(device)[0] + unused
+    else:
+        free = psutil.virtual_memory().available
     pixels = free * MEMORY_SHARE[device.type] / bytes_per_pixel(model, device)
     return next((side for side in SIDES if side**2 <= pixels), SIDES[-1])
 

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from napari_matseg._version import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_matseg.core.checkpoints import Model
     from napari_matseg.core.micrograph import Micrograph
 
-PACKAGES = ("napari-matseg", "torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image", "tifffile")
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image", "tifffile")
 
 
 def describe_image(micrograph: Micrograph) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def describe_run() -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "versions": {"napari-matseg": __version__}
+        | {name: found for name in PACKAGES if (found := _version(name)) is not None},
     }
 
 

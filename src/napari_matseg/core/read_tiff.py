@@ -92,8 +92,7 @@ def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:
     grey = LazyPixels(shape, planes.dtype, n, lambda plane, box: as_grey(planes.read(plane, box)))
     as_stored = colour if planes.is_colour else LazyPixels(shape, planes.dtype, n, planes.read)
 
-    is_one_block = len(planes.places) == 1 and planes.block_yx == planes.shape_yx
-    if is_one_block or as_stored.size * as_stored.dtype.itemsize <= LAZY_BYTES:
+    if planes.is_one_block or as_stored.size * as_stored.dtype.itemsize <= LAZY_BYTES:
         image = as_stored[...]
         if not planes.is_colour:
             return image, axes

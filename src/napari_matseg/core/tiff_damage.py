@@ -49,6 +49,10 @@ def damage_as_error(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into the memory; save it as a tiled TIFF.") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(
+            f"{path}: cannot be read any more ({error.strerror}); check the path and the drive."
+        ) from error
     except Exception as error:
         raise _damaged(path, str(error) or type(error).__name__) from error
     finally:
@@ -60,7 +64,7 @@ def damage_as_error(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, detail: str) -> InputError:
-    detail = re.sub(r"<tifffile\.[^>]*>\s*", "", detail).strip().splitlines()[0][:120]
+    detail = re.sub(r"<tifffile\.(\w+(?: \d+)?)[^>]*>", r"\1", detail).strip().splitlines()[0][:120]
     return InputError(f"{path}: the TIFF is damaged or of an unsupported kind ({detail}); save it again as TIFF.")
 
 

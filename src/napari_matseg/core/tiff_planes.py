@@ -88,7 +88,7 @@ class TiffPlanes:
         planes = cls(
             path=path,
             key=key,
-            stored=key.dtype.newbyteorder(key.parent.byteorder),
+            stored=np.dtype(key.dtype).newbyteorder(key.parent.byteorder),
             places=places,
             channels=channels,
             table=None if colormap is None else palette_table(colormap.T),
@@ -120,12 +120,24 @@ class TiffPlanes:
         return 1 if self.is_colour else self.channels
 
     @property
-    def block_yx(self) -> tuple[int, int]:
-        """Height and width of what has to be decoded as a whole, a strip or tile; a pixel if nothing has to be."""
+    def is_one_block(self) -> bool:
+        """Whether nothing can be read but all of it at once."""
+        tall, wide = self._block_yx
+        blocks = [place for place in self.places if not isinstance(place, int)]
+        return len(self.places) == len(blocks) == 1 and tall >= self.shape_yx[0] and wide >= self.shape_yx[1]
+
+    @property
+    def _block_yx(self) -> tuple[int, int]:
+        """Height and width of a strip or tile."""
         key = self.key
-        if all(isinstance(place, int) for place in self.places):
-            return 1, 1
         return (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, key.imagewidth)
+
+    @property
+    def _is_inverted(self) -> bool:
+        """Whether the smallest value is white."""
+        # tifffile, and scikit-image with it, say so of every mask that they write, and do not mean it.
+        is_mask = self.key.bitspersample == 1 and self.key.software.startswith("tifffile")
+        return self.key.photometric == MINISWHITE and not is_mask
 
     @property
     def _layers(self) -> int:
@@ -158,7 +170,7 @@ class TiffPlanes:
         if self.table is not None:
             return look_up(image[..., 0], self.table)
         image = image[..., :3] if self.is_colour else image[..., channel]
-        return invert(image, self.key.bitspersample) if self.key.photometric == MINISWHITE else image
+        return invert(image, self.key.bitspersample) if self._is_inverted else image
 
     def _in_one_piece(self, start: int, box: Box) -> np.ndarray:
         """Part of a page that lies in one piece, shape (rows, columns, samples)."""
@@ -171,7 +183,7 @@ class TiffPlanes:
     def _in_blocks(self, place: tuple[Sequence[int], Sequence[int]], box: Box) -> np.ndarray:
         """Part of a page that lies in strips or tiles, shape (rows, columns, samples)."""
         key, (offsets, lengths), (rows, columns) = self.key, place, box
-        (height, width), (tall, wide) = self.shape_yx, self.block_yx
+        (height, width), (tall, wide) = self.shape_yx, self._block_yx
         down, across = -(-height // tall), -(-width // wide)
         image = np.full((len(rows), len(columns), key.samplesperpixel), key.nodata, native_dtype(self.stored))
         with self.path.open("rb") as file:
@@ -194,10 +206,10 @@ class TiffPlanes:
 
     def _check_extent(self, file_bytes: int) -> None:
         """Refuse pages that the file is too short to hold, and blocks that no memory would."""
-        key, (height, width), (tall, wide) = self.key, self.shape_yx, self.block_yx
+        key, (height, width), (tall, wide) = self.key, self.shape_yx, self._block_yx
         claim = f"{self.path}: the TIFF claims {width} x {height} pixels"
         if min(tall, wide) < 1:
-            raise InputError(f"{claim} in tiles of {wide} x {tall}; save it again from its source.")
+            raise InputError(f"{claim} in blocks of {wide} x {tall}; save it again from its source.")
         needed = -(-height // tall) * -(-width // wide) * self._layers
         end = 0
         for place in self.places:
@@ -212,7 +224,7 @@ class TiffPlanes:
         if end > file_bytes:
             raise InputError(f"{claim}, but is truncated at {file_bytes} bytes; copy it again from its source.")
         block_bytes = tall * wide * key.samplesperpixel // self._layers * self.stored.itemsize
-        if block_bytes > MOST_BYTES_PER_BLOCK:
+        if block_bytes > MOST_BYTES_PER_BLOCK and not all(isinstance(place, int) for place in self.places):
             raise InputError(f"{claim} in blocks of {block_bytes / 2**30:.0f} GiB; save it as a tiled TIFF.")
 
 
@@ -237,7 +249,7 @@ def _place(page: Any, key: TiffPage) -> Place:
     """Offset of a page that lies in one piece and uncompressed; else offsets and lengths of its blocks."""
     offsets, lengths = page.dataoffsets, page.databytecounts
     follow = (start + length == after for start, length, after in zip(offsets, lengths, offsets[1:], strict=False))
-    return int(offsets[0]) if key.is_final and offsets and all(follow) else (offsets, lengths)
+    return int(offsets[0]) if key.is_final and len(offsets) and all(follow) else (offsets, lengths)
 
 
 def _overlap(wanted: range, start: int, length: int) -> tuple[slice, slice]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
+import pickle
+import warnings
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.architectures import build_network, stride_of
-from napari_matseg.core.checkpoints import SUFFIX, ModelCard, save_model
+from napari_matseg.core.checkpoints import SUFFIX, ModelCard, load_model, save_model
 from napari_matseg.core.dataset import UNKNOWN_DISTANCE, Crops, load_examples, split
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.export import make_folder
+from napari_matseg.core.halo import measure_halo
 from napari_matseg.core.losses import weighted_sum
 from napari_matseg.core.metrics import Counts, Scores, count
 from napari_matseg.core.normalise import grey_scale
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from napari_matseg.settings import TrainSettings
 
 MAX_GRADIENT = 1.0  # norm beyond which gradients are scaled down
+MEASURED = 2  # micrographs on which the halo is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class TrainProgress(Progress):
     Attributes
     ----------
     loss : float
-        Mean loss since the last report.
+        Mean over the last `evaluate_every` steps, as far as they were made since the training was last started.
     accuracy : dict or None
         What the validation images gave, at the steps where they were evaluated.
     """
@@ -87,18 +92,21 @@ def train_steps(
     an exponential moving average over the steps (Polyak and Juditsky 1992). Every crop is decided by the seed
     and its number, so that a resumed training sees the same crops.
     """
-    import torch
-
-    make_folder(out)
     names, held_out = split(settings, data_folder)
-    crops = Crops(load_examples(settings, names, data_folder), settings)
+    examples = load_examples(settings, names, data_folder)
     validation = load_examples(settings, held_out, data_folder)
+    crops = Crops(examples, settings)
+    seen = validation or examples
+    make_folder(out)
 
     state = _State.start(settings)
+    stride = stride_of(state.network)
+    if settings.crop % stride:
+        raise SettingsError(f"crop: {settings.crop} is no multiple of {stride}, the stride of the network; choose one.")
     saved = out / f"{settings.name}.resume"
     if resume and saved.is_file():
         state.load(saved, settings)
-    losses: list[float] = []
+    losses: deque[float] = deque(maxlen=settings.evaluate_every)
     accuracy: dict[str, Any] | None = None
     for step, (image, classes, distance) in _batches(crops, settings, state.step, state.device):
         losses.append(state.advance(image.to(state.device), classes.to(state.device), distance.to(state.device)))
@@ -108,8 +116,7 @@ def train_steps(
             accuracy = evaluate_examples(state.kept, validation, settings, state.device) if validation else None
             state.remember(accuracy)
             state.save(saved, settings)
-        recent = losses[-settings.evaluate_every :]
-        yield TrainProgress(step + 1, settings.steps, _note(accuracy), sum(recent) / len(recent), accuracy)
+        yield TrainProgress(step + 1, settings.steps, _note(accuracy), sum(losses) / len(losses), accuracy)
         if settings.patience is not None and state.waited >= settings.patience:
             break
 
@@ -132,8 +139,11 @@ def train_steps(
         recipe=settings.model_dump(mode="json"),
     )
     path = out / f"{settings.name}{SUFFIX}"
-    with torch.inference_mode():
-        save_model(path, best.float().cpu(), card)
+    save_model(path, best.cpu(), card)
+    trained = load_model(path, str(state.device))
+    yield TrainProgress(state.step, settings.steps, "measuring the halo that tiles need")
+    halo, disagreement = measure_halo(trained, [example.image_cyx for example in seen[:MEASURED]], state.device)
+    save_model(path, best, trained.card.model_copy(update={"halo": halo, "disagreement": disagreement}))
     saved.unlink(missing_ok=True)
     return path
 
@@ -159,15 +169,20 @@ def evaluate_examples(
         image = grey_scale(example.image_cyx, settings.normalise).apply(example.image_cyx)
         height, width = image.shape[1:]
         image = np.pad(image, ((0, 0), (0, -height % stride), (0, -width % stride)), mode="reflect")
-        with torch.inference_mode(), autocast(device, choose_dtype(settings.precision, device)):
+        with torch.inference_mode(), autocast(device, _dtype(settings, device)):
             scores = network(torch.from_numpy(image)[None].to(device))[0, : len(names), :height, :width]
         prediction = scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
         counts = count(prediction, example.classes_yx, len(names), ignore=255)
         single.append(Scores(counts).iou)
         total = total + counts
-    with np.errstate(invalid="ignore"):
-        per_image = np.nansum(single, axis=0) / np.sum(np.isfinite(single), axis=0)
-    return Scores(total).to_dict(names) | {"iou_per_image": dict(zip(names, map(float, per_image), strict=True))}
+    per_image = {name: _mean(values) for name, values in zip(names, np.transpose(single), strict=True)}
+    return Scores(total).to_dict(names) | {"iou_per_image": per_image}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of the values that are numbers; None where there are none."""
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else None
 
 
 @dataclass
@@ -213,7 +228,8 @@ class _State:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * _schedule(self.step, settings)
         self.network.train()
-        with autocast(self.device, choose_dtype(settings.precision, self.device)):
+        torch.manual_seed(settings.seed + self.step)  # what is dropped out is the same in a training that was resumed
+        with autocast(self.device, _dtype(settings, self.device)):
             output = self.network(image.contiguous(memory_format=torch.channels_last)).float()
         loss = weighted_sum(settings.losses, output[:, : len(settings.classes)], classes)
         if settings.distance:
@@ -279,7 +295,14 @@ class _State:
         """Go on from a file that `save` wrote."""
         import torch
 
-        content = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what other files hold, before it fails for it
+                content = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise SettingsError(
+                f"{path}: is damaged or is not the state of a training; delete it, or train without resuming."
+            ) from error
         if content["settings"] != settings.model_dump_json():
             raise SettingsError(
                 f"{path}: belongs to a training with other settings; delete it, or train without resuming."
@@ -291,6 +314,14 @@ class _State:
         self.step, self.waited = content["step"], content["waited"]
         self.best_score, self.best_accuracy = content["best_score"], content["best_accuracy"]
         self.best_weights = content["best_weights"]
+
+
+def _dtype(settings: TrainSettings, device: torch.device) -> torch.dtype:
+    """Choose what the network computes in: never float16, in which small gradients vanish."""
+    import torch
+
+    dtype = choose_dtype(settings.precision, device)
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _schedule(step: int, settings: TrainSettings) -> float:

@@ -120,10 +120,11 @@ def zeiss(source: Source) -> VendorRecord | None:
         return next(iter(lengths_nm(text)), None)
 
     width = source.shape_yx[1]
-    screen = length_nm(bare[3], "m") if len(bare) > 3 else length("AP_PIXEL_SIZE", "Pixel Size")
-    exact = screen and screen * 1024 / width
-    field = length("AP_WIDTH")
-    rounded = length("AP_IMAGE_PIXEL_SIZE", "Image Pixel Size") or (field and field / width)
+    exact = length_nm(bare[3], "m") if len(bare) > 3 else None
+    exact = exact and exact * 1024 / width
+    rounded = length("AP_IMAGE_PIXEL_SIZE", "Image Pixel Size")
+    field, screen = length("AP_WIDTH"), length("AP_PIXEL_SIZE")
+    rounded = rounded or (field and field / width) or (screen and screen * 1024 / width)
     size = exact if rounded is None or (exact and math.isclose(rounded, exact, rel_tol=1e-3)) else rounded
     magnification = fields.get("AP_MAG", "")
     day = f"{fields.get('AP_DATE', '')} {fields.get('AP_TIME', '')}".strip()
@@ -259,11 +260,8 @@ def fibics(source: Source) -> VendorRecord | None:
 
     rows, columns = number(root.findtext("Image/Height")), number(root.findtext("Image/Width"))
     recorded = (int(rows), int(columns)) if rows and columns and min(rows, columns) >= 1 else None
-    return VendorRecord(
-        vendor="Fibics/Zeiss Atlas",
-        pixel_size_nm=None if source.is_resampled(recorded) else pixel_size(step("V"), step("U")),
-        metadata=known(instrument=root.findtext("Application/Version"), detector=root.findtext("DetectorInfo/item")),
-    )
+    size = None if source.is_resampled(recorded) else pixel_size(step("V"), step("U"))
+    return VendorRecord(vendor="Fibics/Zeiss Atlas", pixel_size_nm=size)
 
 
 def gatan(source: Source) -> VendorRecord | None:
@@ -325,7 +323,7 @@ def resolution(source: Source, unit_nm: float | None = None) -> tuple[float, flo
 
 def _resolution_nm(source: Source, unit_nm: float | None = None) -> tuple[float | None, float | None]:
     """Height and width of a pixel from the resolution tags, in nanometres; None without a unit."""
-    unit = unit_nm or {2: 2.54e7, 3: 1e7}.get(number(source.value(RESOLUTION_UNIT)) or 0)
+    unit = unit_nm or {2: 2.54e7, 3: 1e7}.get(int(number(source.value(RESOLUTION_UNIT)) or 0))
     y, x = (_per_pixel(source.value(code)) for code in (Y_RESOLUTION, X_RESOLUTION))
     return (y * unit if y and unit else None), (x * unit if x and unit else None)
 
