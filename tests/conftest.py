@@ -3,16 +3,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from napari_matseg.core.checkpoints import Model
 
 ROOT = Path(__file__).parents[1]
 CANVAS_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 
 # torch and huggingface_hub read these when they are first imported, which is after this file.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Qt's own offscreen platform crashes at napari's first layer; pytest-xvfb gives a real screen instead.
 os.environ.pop("QT_QPA_PLATFORM", None)
@@ -54,3 +60,92 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder} (set NAPARI_MATSEG_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Model]:
+    """Make a tiny model with random weights; the same one for the same arguments."""
+    from napari_matseg.core.checkpoints import Model, ModelCard
+    from napari_matseg.settings import ArchitectureSettings, ClassSpec
+
+    @cache
+    def make(encoder: str = "tu-resnet10t", *, fold: int = 1, in_channels: int = 1, distance: bool = False) -> Model:
+        import torch
+
+        from napari_matseg.core.architectures import build_network, measure_reach
+
+        architecture = ArchitectureSettings(
+            encoder=encoder,
+            in_channels=in_channels,
+            encoder_depth=3,
+            fold=fold,
+            options={"decoder_channels": [16, 8, 8]},
+        )
+        classes = tuple(ClassSpec(name=name, colour=(20 * i, 0, 0)) for i, name in enumerate(("matrix", "a", "b")))
+        card = ModelCard(name="tiny", classes=classes, distance=distance, architecture=architecture)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = build_network(architecture, card.out_channels).eval()
+            image = torch.randn(1, in_channels * fold**2, 64, 64)
+        network.requires_grad_(False)
+        inner = network.network if fold > 1 else network
+        # Spread the scores, so that every class comes up and probabilities differ.
+        scores = inner(image)
+        head = inner.segmentation_head[0]
+        mean, spread = scores.mean(dim=(0, 2, 3)), scores.std()
+        head.bias.copy_((head.bias - mean) / spread)
+        head.weight.div_(spread)
+        return Model(network, card.model_copy(update={"reach": measure_reach(network, in_channels)}))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_file(make_model: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of a tiny model with random weights and the classes matrix, a and b; not to be written to."""
+    from napari_matseg.core.checkpoints import save_model
+
+    model = make_model()
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(path, model.network, model.card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_threshold() -> Callable[..., Model]:
+    """Make a model that says class 1 where the normalised grey is above 0, so that what comes out is known."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from napari_matseg.core.checkpoints import Model, ModelCard
+    from napari_matseg.settings import ArchitectureSettings, ClassSpec
+
+    class Threshold(torch.nn.Module):
+        def __init__(self, stride: int, distance: bool) -> None:
+            super().__init__()
+            self.encoder = SimpleNamespace(output_stride=stride)
+            self.distance = distance
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            grey = image.mean(dim=1, keepdim=True)
+            depth = [grey - 0.5] if self.distance else []
+            return torch.cat([torch.zeros_like(grey), grey, *depth], dim=1)
+
+    def make(
+        in_channels: int = 1, *, stride: int = 8, distance: bool = False, reach: int | None = 0, **card: object
+    ) -> Model:
+        classes = (ClassSpec(name="dark", colour=(0, 0, 0)), ClassSpec(name="bright", colour=(255, 0, 0)))
+        return Model(
+            Threshold(stride, distance).eval(),
+            ModelCard(
+                name="threshold",
+                classes=classes,
+                distance=distance,
+                architecture=ArchitectureSettings(in_channels=in_channels),
+                reach=reach,
+                **card,
+            ),
+        )
+
+    return make

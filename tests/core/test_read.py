@@ -199,7 +199,7 @@ def test_permission_is_named(tmp_path, monkeypatch):
 def test_a_picture_too_large_to_be_decoded_as_a_whole_is_refused(tmp_path, monkeypatch):
     Image.fromarray(GREY).save(tmp_path / "image.png")
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
-    with pytest.raises(InputError, match="47 x 31 pixels are too many.*save it as a tiled TIFF"):
+    with pytest.raises(InputError, match=r"47 x 31 pixels are too many.*save it as a tiled TIFF"):
         read(tmp_path / "image.png")
 
 

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_matseg import segment
+from napari_matseg.core import halo, train
+from napari_matseg.core.checkpoints import Model, load_model, read_card
+from napari_matseg.core.dataset import Example
+from napari_matseg.core.metrics import Scores, count
+from napari_matseg.core.progress import finish
+from napari_matseg.core.train import TrainProgress, evaluate_examples, train_steps
+from napari_matseg.errors import InputError, OutputError, SettingsError
+from napari_matseg.settings import TrainSettings
+
+CLASSES = [{"name": "background", "colour": (0, 0, 0)}, {"name": "particle", "colour": (255, 0, 0)}]
+UNET = {"encoder": "tu-resnet10t", "encoder_depth": 3, "options": {"decoder_channels": [16, 8, 8]}}
+DEEPLAB = {
+    "name": "deeplabv3plus",
+    "encoder": "tu-resnet10t",
+    "encoder_depth": 3,
+    "options": {"decoder_channels": 8, "decoder_atrous_rates": [1, 2, 3]},
+}
+EASY = {"invert": 0, "scale": (0.9, 1.1), "noise": 0, "shading": 0}
+
+
+@pytest.fixture(autouse=True)
+def quick_halo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the halo as measured, which costs more than a tiny training."""
+    monkeypatch.setattr(train, "measure_halo", lambda *_: (16, 0.0))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four micrographs of bright discs, with classes and objects as truth."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("images", "truth", "objects"):
+        (folder / name).mkdir()
+    rng = np.random.default_rng(0)
+    y, x = np.ogrid[:80, :96]
+    for number in range(4):
+        objects = np.zeros((80, 96), np.uint16)
+        for i, (cy, cx) in enumerate(rng.uniform((10, 10), (70, 86), (5, 2)), start=1):
+            objects[np.hypot(y - cy, x - cx) < rng.uniform(8, 16)] = i
+        grey = 60 + 120 * (objects > 0) + rng.normal(0, 10, objects.shape)
+        tifffile.imwrite(folder / "images" / f"{number}.tif", grey.clip(0, 255).astype(np.uint8))
+        tifffile.imwrite(folder / "truth" / f"{number}.tif", (objects > 0).astype(np.uint8))
+        tifffile.imwrite(folder / "objects" / f"{number}.tif", objects)
+    return folder
+
+
+def recipe(data: dict[str, Any] | None = None, **changes: Any) -> TrainSettings:
+    names = {"images": "images", "truth": "truth", "train": ("0", "1", "2"), "validation": ("3",)}
+    settings: dict[str, Any] = {
+        "name": "discs",
+        "classes": CLASSES,
+        "data": names | (data or {}),
+        "architecture": UNET,
+        "augment": EASY,
+        "crop": 64,
+        "batch": 2,
+        "steps": 8,
+        "evaluate_every": 4,
+        "warmup_steps": 2,
+        "learning_rate": 0.01,
+        "average": 0.5,
+        "device": "cpu",
+    }
+    return TrainSettings.model_validate(settings | changes)
+
+
+def follow(settings: TrainSettings, data: Path, out: Path, **options: Any) -> tuple[Path, list[TrainProgress]]:
+    """Train to the end; give the model file and all that was reported."""
+    reports = []
+
+    def kept() -> Iterator[Path]:
+        path = yield from steps()
+        yield path
+
+    def steps() -> Any:
+        work = train_steps(settings, data, out, **options)
+        while True:
+            try:
+                reports.append(next(work))
+            except StopIteration as stop:
+                return stop.value
+            yield reports[-1]
+
+    *_, path = kept()
+    return path, reports
+
+
+def interrupt(settings: TrainSettings, data: Path, out: Path, after: int) -> list[TrainProgress]:
+    """Train for some steps, then close the generator, as Cancel does."""
+    with closing(train_steps(settings, data, out)) as work:
+        return [next(work) for _ in range(after)]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainProgress]]:
+    """A whole training, its halo measured on smaller tiles than usual."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halo, "KEPT", 32)
+        patch.setattr(train, "measure_halo", halo.measure_halo)
+        settings = recipe(steps=20, evaluate_every=5, description="Discs", pixel_size_nm=3.0, average=0.8)
+        return follow(settings, data, tmp_path_factory.mktemp("out"))
+
+
+class TestTraining:
+    def test_the_loss_falls(self, trained: tuple[Path, list[TrainProgress]]) -> None:
+        _, reports = trained
+        steps = [report for report in reports if report.note != reports[-1].note]
+        assert [report.done for report in steps] == list(range(1, 21))
+        assert {report.total for report in reports} == {20}
+        assert steps[-1].loss < 0.7 * steps[4].loss
+
+    def test_accuracy_is_measured_when_asked(self, trained: tuple[Path, list[TrainProgress]]) -> None:
+        _, reports = trained
+        measured = [report for report in reports if report.accuracy is not None]
+        assert [report.done for report in measured] == [5, 10, 15, 20]
+        assert all(report.note.startswith("validation: mean IoU 0.") for report in measured)
+        for report in measured:
+            assert report.accuracy is not None
+            assert set(report.accuracy["iou"]) == set(report.accuracy["iou_per_image"]) == {"background", "particle"}
+
+    def test_card_says_what_was_done(self, trained: tuple[Path, list[TrainProgress]]) -> None:
+        path, reports = trained
+        card = read_card(path)
+        assert (card.name, card.description, card.pixel_size_nm) == ("discs", "Discs", 3.0)
+        assert TrainSettings.model_validate(card.recipe).steps == 20
+        assert card.recipe["seed"] == 0
+        assert card.reach == 47
+        assert card.halo is not None
+        assert card.halo % 8 == 0
+        assert card.disagreement is not None
+        assert card.disagreement <= halo.TOLERANCE
+        best = max((report.accuracy for report in reports if report.accuracy), key=lambda one: one["mean_iou"])
+        assert card.accuracy == {"validation": best}
+
+    def test_model_segments(self, trained: tuple[Path, list[TrainProgress]], data: Path) -> None:
+        path, _ = trained
+        result = segment(data / "images" / "3.tif", model=str(path), device="cpu")
+        truth = tifffile.imread(data / "truth" / "3.tif")
+        scores = Scores(count(result.classes, truth, 2))
+        assert scores.iou[1] > 0.7
+        validation = read_card(path).accuracy["validation"]
+        assert scores.pooled_iou == pytest.approx(validation["pooled_iou"], abs=0.01)  # weights are rounded
+
+    def test_nothing_else_is_left(self, trained: tuple[Path, list[TrainProgress]]) -> None:
+        path, _ = trained
+        assert [file.name for file in path.parent.iterdir()] == ["discs.safetensors"]
+
+
+RESUMABLE = recipe(evaluate_every=1)
+
+
+class TestResuming:
+    @pytest.mark.parametrize("architecture", [UNET, DEEPLAB], ids=["unet", "deeplabv3plus"])
+    def test_an_interrupted_training_ends_as_if_it_had_not_been(
+        self, data: Path, tmp_path: Path, architecture: dict[str, Any]
+    ) -> None:
+        settings = recipe(architecture=architecture, steps=4, evaluate_every=2)
+        straight, reports = follow(settings, data, tmp_path / "straight")
+        interrupt(settings, data, tmp_path / "resumed", after=3)
+        assert [file.name for file in (tmp_path / "resumed").iterdir()] == ["discs.resume"]
+        resumed, rest = follow(settings, data, tmp_path / "resumed")
+        assert [report.done for report in rest] == [3, 4, 4]
+        ones, others = load_model(straight).network.state_dict(), load_model(resumed).network.state_dict()
+        assert all(torch.equal(tensor, others[name]) for name, tensor in ones.items())
+        assert read_card(straight).weights_sha256 == read_card(resumed).weights_sha256
+        assert [report.accuracy for report in rest] == [report.accuracy for report in reports[-3:]]
+
+    def test_before_the_first_evaluation_it_begins_anew(self, data: Path, tmp_path: Path) -> None:
+        interrupt(recipe(), data, tmp_path, after=2)
+        assert not list(tmp_path.iterdir())
+        assert interrupt(recipe(), data, tmp_path, after=1)[0].done == 1
+
+    def test_interrupted_at_the_very_end(self, data: Path, tmp_path: Path) -> None:
+        interrupt(recipe(steps=2), data, tmp_path, after=2)
+        path, reports = follow(recipe(steps=2), data, tmp_path)
+        assert [report.done for report in reports] == [2]
+        assert path.is_file()
+
+    def test_afresh(self, data: Path, tmp_path: Path) -> None:
+        interrupt(RESUMABLE, data, tmp_path, after=1)
+        with closing(train_steps(RESUMABLE, data, tmp_path, resume=False)) as work:
+            assert next(work).done == 1
+
+    def test_with_other_settings(self, data: Path, tmp_path: Path) -> None:
+        interrupt(RESUMABLE, data, tmp_path, after=1)
+        with pytest.raises(SettingsError, match=r"discs\.resume: belongs to a training with other settings; delete it"):
+            interrupt(recipe(evaluate_every=1, learning_rate=0.1), data, tmp_path, after=1)
+
+    def test_from_a_damaged_file(self, data: Path, tmp_path: Path) -> None:
+        interrupt(RESUMABLE, data, tmp_path, after=1)
+        saved = tmp_path / "discs.resume"
+        content = saved.read_bytes()
+        for damaged in (b"", b"x" * 100, content[: len(content) // 2]):
+            saved.write_bytes(damaged)
+            with pytest.raises(SettingsError, match=r"discs\.resume: is damaged .*; delete it, or train without"):
+                interrupt(RESUMABLE, data, tmp_path, after=1)
+
+    def test_never_runs_code_from_the_file(self, data: Path, tmp_path: Path) -> None:
+        class Exploit:
+            def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+                return os.mkdir, (str(tmp_path / "trace"),)
+
+        for content in (pickle.dumps(Exploit()), None):
+            saved = tmp_path / "discs.resume"
+            if content is None:
+                torch.save({"settings": Exploit()}, saved)
+            else:
+                saved.write_bytes(content)
+            with pytest.raises(SettingsError, match=r"discs\.resume: is damaged"):
+                interrupt(recipe(), data, tmp_path, after=1)
+        assert not (tmp_path / "trace").exists()
+
+    def test_state_that_cannot_be_written(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(torch, "save", full)
+        with pytest.raises(OutputError, match=r"discs\.resume: .* cannot be written .*free some space"):
+            interrupt(RESUMABLE, data, tmp_path, after=1)
+
+
+class TestStopping:
+    def test_early_when_nothing_gets_better(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        always = {"mean_iou": 0.5, "pooled_iou": 0.5, "iou": {}}
+        monkeypatch.setattr(train, "evaluate_examples", lambda *_: always)
+        _, reports = follow(recipe(steps=40, evaluate_every=2, patience=2), data, tmp_path)
+        assert reports[-1].done == 6  # the first is the best, two bring nothing
+
+    def test_the_best_weights_are_kept(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[dict[str, torch.Tensor]] = []
+
+        def worse_each_time(network: torch.nn.Module, *_: object) -> dict[str, Any]:
+            seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+            return {"mean_iou": 1 / len(seen), "pooled_iou": 0.0, "iou": {}}
+
+        monkeypatch.setattr(train, "evaluate_examples", worse_each_time)
+        path, _ = follow(recipe(steps=2, evaluate_every=1), data, tmp_path)
+        assert len(seen) == 2
+        kept = load_model(path).network.state_dict()
+        for name, tensor in seen[0].items():
+            torch.testing.assert_close(kept[name], tensor, rtol=1e-3, atol=1e-4)
+        assert read_card(path).accuracy["validation"]["mean_iou"] == 1
+
+    def test_without_validation_the_last_weights_are_kept(self, data: Path, tmp_path: Path) -> None:
+        path, reports = follow(recipe({"validation": ()}, steps=2), data, tmp_path)
+        assert {report.accuracy for report in reports} == {None}
+        assert read_card(path).accuracy == {}
+
+
+def test_learns_how_deep_a_pixel_lies(data: Path, tmp_path: Path) -> None:
+    settings = recipe({"truth": "objects", "instances": True}, distance=True, steps=2)
+    path, reports = follow(settings, data, tmp_path)
+    assert all(math.isfinite(report.loss) for report in reports[:2])
+    model = load_model(path)
+    assert model.card.distance
+    result = segment(data / "images" / "3.tif", loaded=model, instances=True, device="cpu")
+    assert result.instances is not None
+
+
+class TestEvaluation:
+    def test_pooled_and_per_image(self, make_threshold: Callable[..., Model]) -> None:
+        grey = np.zeros((1, 30, 45), np.uint8)
+        grey[:, :, 20:] = 200
+        right = (grey[0] > 0).astype(np.uint8)
+        shifted = np.roll(right, 5, axis=1)
+        examples = [Example("right", grey, right), Example("shifted", grey, shifted)]
+        found = evaluate_examples(make_threshold().network, examples, recipe(), torch.device("cpu"))
+        # 30 x 25 px are bright, of which 30 x 20 px are bright in the shifted truth too.
+        assert found["iou"]["particle"] == pytest.approx((750 + 600) / (750 + 900))
+        assert found["iou_per_image"]["particle"] == pytest.approx((1 + 600 / 900) / 2)
+
+    def test_class_that_is_nowhere_is_undefined(self, make_threshold: Callable[..., Model]) -> None:
+        flat = Example("flat", np.full((1, 16, 16), 7, np.uint8), np.zeros((16, 16), np.uint8))
+        found = evaluate_examples(make_threshold().network, [flat], recipe(), torch.device("cpu"))
+        assert found["iou"] == found["iou_per_image"] == {"background": 1.0, "particle": None}
+
+    def test_what_is_ignored_does_not_count(self, make_threshold: Callable[..., Model]) -> None:
+        grey = np.tile(np.array([0, 200], np.uint8), (16, 8))[None]
+        truth = (grey[0] > 0).astype(np.uint8)
+        truth[:4] = 255
+        examples = [Example("a", grey, truth)]
+        found = evaluate_examples(make_threshold().network, examples, recipe(), torch.device("cpu"))
+        assert found["accuracy"] == 1
+        assert found["pixels"]["particle"]["truth"] == 12 * 8
+
+
+@pytest.mark.parametrize("losses", [["focal"], ["jaccard", "dice"]])
+def test_all_losses_train(data: Path, tmp_path: Path, losses: list[str]) -> None:
+    settings = recipe(losses=[{"name": name} for name in losses], steps=2)
+    reports = interrupt(settings, data, tmp_path, after=2)
+    assert all(math.isfinite(report.loss) for report in reports)
+
+
+def test_half_precision(data: Path, tmp_path: Path) -> None:
+    (report, *_) = interrupt(recipe(precision="bfloat16"), data, tmp_path, after=1)
+    (exact, *_) = interrupt(recipe(), data, tmp_path, after=1)
+    assert report.loss == pytest.approx(exact.loss, rel=0.05)
+    assert report.loss != exact.loss
+
+
+def test_schedule_rises_in_a_line_and_falls_in_a_half_cosine() -> None:
+    settings = recipe(steps=110, warmup_steps=10)
+    rate = [train._schedule(step, settings) for step in range(111)]
+    assert rate[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rate[10] == 1
+    assert rate[60] == pytest.approx(0.5)
+    assert rate[110] == pytest.approx(0)
+    assert rate[10:] == sorted(rate[10:], reverse=True)
+
+
+def test_schedule_that_is_all_warming_up() -> None:
+    settings = recipe(steps=5, warmup_steps=10)
+    assert [train._schedule(step, settings) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+class TestMistakes:
+    def test_no_images(self, data: Path, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="no image to train on"):
+            finish(train_steps(recipe({"train": ()}), data, tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+    def test_image_that_is_not_there(self, data: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"images.9: there is no such image"):
+            finish(train_steps(recipe({"train": ("9",)}), data, tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+    def test_folder_that_cannot_be_made(self, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match="file: cannot be made"):
+            finish(train_steps(recipe(), data, tmp_path / "file"))
+
+    def test_folder_that_may_not_be_written_to(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(OutputError, match="may not be written to; choose another folder"):
+            next(train_steps(recipe(), data, tmp_path))
+
+    def test_crop_that_the_network_cannot_take(self, data: Path, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match="crop: 100 is no multiple of 8, the stride of the network"):
+            next(train_steps(recipe(crop=100), data, tmp_path))
