@@ -1,0 +1,221 @@
+"""Make the pictures of the documentation anew, into docs/pictures.
+
+    python docs/make_pictures.py [NAME...]
+
+All of them, or those named, such as `tiling` or `napari`. Needs the `docs` and `all` extras; on Linux without a screen,
+Xvfb as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from napari_matseg import read, save, segment
+from napari_matseg.core.blend import window_weights
+from napari_matseg.core.synthetic import demo_micrograph, superalloy, write_demo
+from napari_matseg.core.tile import plan_blend, plan_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_matseg.core.synthetic.demo import Kind
+
+PICTURES = Path(__file__).parent / "pictures"
+MOST_BYTES = 300_000
+WINDOW = (1360, 720)
+PATIENCE_S = 600
+BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
+
+
+def overlays() -> None:
+    """Draw what the demo gives, for both models."""
+    particles, alloy = _overlay("particles"), _overlay("superalloy")
+    _keep("demo", particles.resize((particles.width * 4 // 5, particles.height * 4 // 5), Image.Resampling.LANCZOS))
+    _keep("superalloy", alloy.resize((alloy.width * 3 // 4, alloy.height * 3 // 4), Image.Resampling.LANCZOS))
+
+    demo = demo_micrograph("particles")
+    image_yx = demo.sample.image_yx[: demo.data_bar[0]].astype(float)
+    black, white = np.percentile(image_yx, (0.5, 99.5))
+    grey = Image.fromarray(np.uint8(np.clip((image_yx - black) / (white - black), 0, 1) * 255)).convert("RGB")
+    width, height, gap = 584, 400, 16
+    part = (grey.width - width, grey.height - height, grey.width, grey.height)
+    pair = Image.new("RGB", (2 * width + gap, height), "white")
+    pair.paste(grey.crop(part), (0, 0))
+    pair.paste(particles.crop(part), (width + gap, 0))
+    _keep("overlay", pair)
+
+
+def _overlay(kind: Kind) -> Image.Image:
+    """Overlay of a demo micrograph, as `napari-matseg demo` writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        image, _ = write_demo(Path(folder) / f"{kind}.tif", kind)
+        micrograph = read(image)
+        files = save(segment(micrograph, model=kind), micrograph, Path(folder), kind)
+        return Image.open(files["overlay"]).convert("RGB")
+
+
+def tiling() -> None:
+    """Draw how tiles lie, from the functions that lay them."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    shape, tile, halo, stride = (1536, 2048), 768, 128, 16
+    tiles = plan_tiles(shape, tile, halo, stride)
+    grey = superalloy((shape[0] // 4, shape[1] // 4), np.random.default_rng(3)).image_yx
+    black, white = np.percentile(grey, (0.5, 99.5))
+    plt.rcParams.update({"font.size": 10, "axes.titlesize": 11, "font.family": "DejaVu Sans"})
+    figure = plt.figure(figsize=(11, 4.6), layout="constrained")
+    parts = figure.subfigures(1, 2, width_ratios=[1.25, 1])
+
+    plane = parts[0].subplots()
+    plane.imshow(grey, cmap="gray", extent=(0, shape[1], shape[0], 0), vmin=black, vmax=white)
+    for one in tiles:
+        y, x = one.keep
+        plane.add_patch(Rectangle((x.start, y.start), x.stop - x.start, y.stop - y.start, fill=False, ec="white", lw=2))
+    columns = len({one.x.start for one in tiles})
+    for one, colour in ((tiles[0], ORANGE), (tiles[columns + 1], BLUE)):
+        (y, x), (inner_y, inner_x) = one.window, one.keep
+        plane.add_patch(
+            Rectangle((x.start, y.start), x.stop - x.start, y.stop - y.start, fill=False, ec=colour, lw=3, ls="--")
+        )
+        plane.add_patch(
+            Rectangle(
+                (inner_x.start, inner_y.start),
+                inner_x.stop - inner_x.start,
+                inner_y.stop - inner_y.start,
+                fc=colour,
+                alpha=0.45,
+            )
+        )
+    plane.set_title("Dashed: what the network sees. Filled: what is kept of it.")
+    plane.set_axis_off()
+
+    rows = parts[1].subplots(2, 1, sharex=True)
+    row = sorted({one.x for one in tiles}, key=lambda span: span.start)
+    for i, span in enumerate(row):
+        rows[0].barh(i, span.stop - span.start, left=span.start, height=0.7, color=BLUE, alpha=0.25)
+        rows[0].barh(i, span.keep_stop - span.keep_start, left=span.keep_start, height=0.7, color=BLUE)
+    rows[0].invert_yaxis()
+    rows[0].set_yticks([])
+    rows[0].set_title("Halo: seen (pale), and kept (dark), along a row")
+    windows = sorted({one.x for one in plan_blend(shape, tile, 0.5, stride)}, key=lambda span: span.start)
+    weights = window_weights((tile, tile))[tile // 2]
+    total = np.zeros(shape[1])
+    for span in windows:
+        total[span.start : span.stop] += weights
+    for i, span in enumerate(windows):
+        share = weights / total[span.start : span.stop]
+        rows[1].plot(np.arange(span.start, span.stop), share, color=(BLUE, ORANGE, GREEN)[i % 3], lw=2)
+    rows[1].set_title("Blending: share that each tile has in the mean")
+    rows[1].set_xlabel("pixels")
+    rows[1].set_xlim(0, shape[1])
+    for axes in rows:
+        axes.spines[["top", "right"]].set_visible(False)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tiling.png"
+        figure.savefig(file, dpi=110, facecolor="white")
+        _keep("tiling", Image.open(file).convert("RGB"))
+    plt.close(figure)
+
+
+def windows() -> None:
+    """Take pictures of the napari window while its widgets do the work of the tutorial."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")  # nobody's own preferences
+        os.environ.pop("QT_QPA_PLATFORM", None)  # napari's canvas needs a real screen
+        if sys.platform.startswith("linux") and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+            from pyvirtualdisplay import Display
+
+            stack.enter_context(Display(size=(1600, 1000), color_depth=24))
+        import napari
+        from qtpy.QtWidgets import QApplication
+
+        viewer = napari.Viewer()
+        stack.callback(viewer.close)
+        viewer.window.resize(*WINDOW)
+        viewer.open_sample("napari-matseg", "particles")
+        viewer.layers.selection.active = viewer.layers[0]
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
+        _widen(viewer, dock)
+        viewer.canvas.overlays.scale_bar.visible = True
+        viewer.reset_view()
+        _shoot(viewer, "widget")
+
+        widget.objects.setChecked(True)
+        _run(widget)
+        viewer.layers[-1].visible = False  # the objects
+        viewer.layers.selection.active = viewer.layers[-2]
+        _shoot(viewer, "segment")
+
+        viewer.window.remove_dock_widget(dock)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Evaluate segmentation")
+        _widen(viewer, dock, 530)
+        widget.prediction.layer = viewer.layers[-2]
+        viewer.reset_view()
+        _run(widget)
+        _shoot(viewer, "evaluate")
+        QApplication.processEvents()
+
+
+def _widen(viewer: Any, dock: Any, width: int = 370) -> None:
+    from qtpy.QtCore import Qt
+
+    viewer.window._qt_window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)  # noqa: SLF001
+    _settle()
+
+
+def _run(widget: Any) -> None:
+    """Press a widget's button and wait until it can be pressed again."""
+    widget.run()
+    end = time.monotonic() + PATIENCE_S
+    while not widget.run_bar.run_button.isEnabled():
+        _settle(0.1)
+        if time.monotonic() > end:
+            raise TimeoutError(f"{type(widget).__name__} took longer than {PATIENCE_S} s.")
+
+
+def _settle(seconds: float = 1.0) -> None:
+    """Let Qt lay out and draw."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def _shoot(viewer: Any, name: str) -> None:
+    _settle()
+    _keep(name, Image.fromarray(viewer.window.screenshot(canvas_only=False, flash=False)).convert("RGB"))
+
+
+def _keep(name: str, picture: Image.Image) -> None:
+    """Write a picture with as many colours as it may have."""
+    PICTURES.mkdir(exist_ok=True)
+    path = PICTURES / f"{name}.png"
+    for colours in (256, 128, 64, 32):
+        few = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+        if path.stat().st_size <= MOST_BYTES:
+            break
+    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
+
+
+KINDS: dict[str, Callable[[], None]] = {"tiling": tiling, "overlays": overlays, "napari": windows}
+
+if __name__ == "__main__":
+    for kind in sys.argv[1:] or KINDS:
+        KINDS[kind]()
