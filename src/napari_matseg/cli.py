@@ -251,11 +251,7 @@ def info(
     micrograph = read(image)
     known: dict[str, Any] = {
         "file": str(image),
-        "shape": list(micrograph.pixels.shape),
-        "axes": micrograph.axes,
-        "dtype": str(micrograph.pixels.dtype),
-        "pixel_size_nm": None if micrograph.pixel_size_nm is None else list(micrograph.pixel_size_nm),
-        "data_bar_rows": None if micrograph.data_bar is None else list(micrograph.data_bar),
+        **micrograph.describe(),
         "vendor": micrograph.vendor,
         "metadata": micrograph.metadata,
     }

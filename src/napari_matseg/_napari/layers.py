@@ -166,11 +166,7 @@ def describe(micrograph: Micrograph) -> dict[str, Any]:
     return {
         "kind": "image",
         "source": None if micrograph.source is None else str(micrograph.source),
-        "shape": [int(n) for n in micrograph.pixels.shape],
-        "axes": micrograph.axes,
-        "dtype": str(micrograph.pixels.dtype),
-        "pixel_size_nm": None if micrograph.pixel_size_nm is None else list(micrograph.pixel_size_nm),
-        "data_bar_rows": None if micrograph.data_bar is None else list(micrograph.data_bar),
+        **micrograph.describe(),
         "vendor": micrograph.vendor,
         "instrument": micrograph.metadata,
     }

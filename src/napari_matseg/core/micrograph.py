@@ -111,6 +111,16 @@ class Micrograph:
             raise InputError(f"{self.name}: the data bar covers the whole image; keep the data bar.")
         return rows
 
+    def describe(self) -> dict[str, Any]:
+        """Give its extent and what is known of it, but for the instrument's record, in plain JSON types."""
+        return {
+            "shape": [int(n) for n in self.pixels.shape],
+            "axes": self.axes,
+            "dtype": str(self.pixels.dtype),
+            "pixel_size_nm": None if self.pixel_size_nm is None else list(self.pixel_size_nm),
+            "data_bar_rows": None if self.data_bar is None else list(self.data_bar),
+        }
+
     def content_mask(self) -> np.ndarray:
         """Pixels outside the data bar.
 

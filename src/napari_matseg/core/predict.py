@@ -116,8 +116,7 @@ def make_plan(
         If "exact" is asked of a network that sees the whole image, and the image does not fit.
     """
     stride = stride_of(model.network)
-    fits = _largest_side(model, device)
-    fits = min(fits, largest or fits)
+    fits = min(_largest_side(model, device), largest or SIDES[0])
     canvas = ceil_to(shape[0], stride), ceil_to(shape[1], stride)
     reach = model.card.reach
     enough = model.card.halo if settings.tiling == "auto" else None
