@@ -460,7 +460,7 @@ def test_training_from_python_is_quiet(tmp_path, monkeypatch):
     )
     seen = []
 
-    def steps(settings: Any, data: Path, out: Path) -> Any:
+    def steps(settings: Any, data: Path, out: Path, *, resume: bool) -> Any:
         seen.append((settings.name, data, out))
         yield Progress(1, 1)
         return out / "mine.safetensors"

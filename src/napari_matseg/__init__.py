@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from napari_matseg.core.evaluate import evaluate
     from napari_matseg.core.metrics import Counts, Scores
     from napari_matseg.core.micrograph import Micrograph
+    from napari_matseg.core.prompt import PromptSession
+    from napari_matseg.core.prompts import Prompt, make_prompts
     from napari_matseg.core.read import read
     from napari_matseg.errors import MatsegError
     from napari_matseg.pipeline import Segmentation, save, segment, segment_steps, train
-    from napari_matseg.settings import ClassSpec, SegmentSettings, TrainSettings
+    from napari_matseg.prompting import Objects, find_steps, prompt_steps, save_objects
+    from napari_matseg.settings import CentreSettings, ClassSpec, PromptSettings, SegmentSettings, TrainSettings
 
 _HOMES = {
     "available": "core.checkpoints",
@@ -34,6 +37,9 @@ _HOMES = {
     "Counts": "core.metrics",
     "Scores": "core.metrics",
     "Micrograph": "core.micrograph",
+    "PromptSession": "core.prompt",
+    "Prompt": "core.prompts",
+    "make_prompts": "core.prompts",
     "read": "core.read",
     "MatsegError": "errors",
     "Segmentation": "pipeline",
@@ -42,26 +48,41 @@ _HOMES = {
     "segment": "pipeline",
     "segment_steps": "pipeline",
     "train": "pipeline",
+    "Objects": "prompting",
+    "find_steps": "prompting",
+    "prompt_steps": "prompting",
+    "save_objects": "prompting",
+    "CentreSettings": "settings",
     "ClassSpec": "settings",
+    "PromptSettings": "settings",
     "SegmentSettings": "settings",
     "TrainSettings": "settings",
 }
 
 __all__ = [
+    "CentreSettings",
     "ClassSpec",
     "Counts",
     "MatsegError",
     "Micrograph",
+    "Objects",
+    "Prompt",
+    "PromptSession",
+    "PromptSettings",
     "Scores",
     "SegmentSettings",
     "Segmentation",
     "TrainSettings",
     "available",
     "evaluate",
+    "find_steps",
     "load_model",
+    "make_prompts",
+    "prompt_steps",
     "read",
     "read_card",
     "save",
+    "save_objects",
     "segment",
     "segment_steps",
     "train",

@@ -6,23 +6,22 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from napari_matseg import __version__
+from napari_matseg import __version__, cli_points
 from napari_matseg.errors import InputError, MatsegError, SettingsError
 from napari_matseg.settings import SegmentSettings
+from napari_matseg.terminal import one_line, show
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from napari_matseg.batch import Batch
     from napari_matseg.core.metrics import Counts
-    from napari_matseg.core.progress import Progress
 
-T = TypeVar("T")
 MISTAKE, INTERRUPTED = 2, 130
 DEFAULTS = SegmentSettings()
 
@@ -90,7 +89,7 @@ def demo(
     make_folder(out)
     image, truth = write_demo(out / f"{model}.tif", "superalloy" if model == "superalloy" else "particles", seed)
     batch = Batch(DEFAULTS.model_copy(update={"model": model}), out)
-    done = _show(batch.steps(image, truth), image.name)
+    done = show(batch.steps(image, truth), image.name)
     _report(batch, as_json)
     if gui:
         import napari
@@ -149,12 +148,12 @@ def segment(
     failed = 0
     for image, true in zip(images, truths, strict=True):
         try:
-            done = _show(job.steps(image, true, mapping), image.name)
+            done = show(job.steps(image, true, mapping), image.name)
         except MatsegError as error:
             if len(images) == 1:
                 raise
             failed += 1
-            print(_one_line(error), file=sys.stderr)
+            print(one_line(error), file=sys.stderr)
             continue
         if done.truth is not None and done.truth.note is not None:
             print(done.truth.note, file=sys.stderr)
@@ -204,11 +203,11 @@ def train(
 ) -> None:
     """Train a model; a training that was interrupted goes on where it was."""
     from napari_matseg.core.checkpoints import user_folder
-    from napari_matseg.core.train import train_steps
+    from napari_matseg.pipeline import train_steps
     from napari_matseg.settings import load_recipe
 
     settings = load_recipe(recipe)
-    path = _show(train_steps(settings, data or recipe.parent, out or user_folder(), resume=not fresh), settings.name)
+    path = show(train_steps(settings, data or recipe.parent, out or user_folder(), resume=not fresh), settings.name)
     print(f"{path}: segment with --model {path if out else settings.name}")
 
 
@@ -217,27 +216,51 @@ def models(
     name: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="Model to describe; all are listed else.")
     ] = None,
+    get: Annotated[str | None, typer.Option(help="Download a promptable model, such as vit_b.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models, or describe one."""
+    """List the models, describe one, or download one."""
     from napari_matseg.core.checkpoints import available, read_card, user_folder
+    from napari_matseg.core.sam.weights import available_promptable, read_promptable_card
+    from napari_matseg.core.sam.zoo import ZOO, fetch
 
-    if name is not None:
-        card = read_card(name)
-        print(card.model_dump_json(indent=2) if as_json else card.to_markdown())
+    if get is not None:
+        print(f"{show(fetch(get), get)}: ask with --model {get}")
         return
-    cards = {}
+    promptable = available_promptable()
+    if name is not None:
+        path = promptable.get(name)
+        card = (path and read_promptable_card(path)) or None
+        if card is None and name in ZOO:
+            print(ZOO[name].describe(name))
+            return
+        described = card or read_card(name)
+        print(described.model_dump_json(indent=2) if as_json else described.to_markdown())
+        return
+    cards: dict[str, Any] = {}
+    lines = ["To segment with:"]
     for found, path in available().items():
         try:
             cards[found] = read_card(path)
+            lines.append(f"  {found:22} {cards[found].description}")
         except MatsegError as error:  # a file that cannot be used does not hide the others
-            print(_one_line(error), file=sys.stderr)
+            print(one_line(error), file=sys.stderr)
+    lines.append("To make masks of points with:")
+    for found, path in promptable.items():
+        try:
+            card = None if path is None else read_promptable_card(path)
+        except MatsegError as error:
+            print(one_line(error), file=sys.stderr)
+            continue
+        if card is not None:
+            cards[found] = card
+        what = card.description if card else ZOO[found].purpose if found in ZOO else "checkpoint of your own"
+        lines.append(f"  {found:22} {what}" + ("" if path else f" (not here; napari-matseg models --get {found})"))
     if as_json:
         print(json.dumps({found: card.model_dump(mode="json") for found, card in cards.items()}, indent=2))
         return
-    for found, card in cards.items():
-        print(f"{found:16} {card.description}")
-    print(f"Model files that you put into {user_folder()} are listed here, too.")
+    lines.append(f"Model files that you put into {user_folder()} are listed here, too.")
+    print("\n".join(lines))
 
 
 @app.command()
@@ -261,6 +284,9 @@ def info(
     metadata = known.pop("metadata")
     for key, value in (known | metadata).items():
         print(f"{key:20} {'unknown' if value is None else value}")
+
+
+cli_points.add_to(app)
 
 
 def _report(batch: Batch, as_json: bool) -> None:
@@ -301,26 +327,6 @@ def _print_scores(counts: Counts, names: Sequence[str], as_json: bool, more: dic
         print(f"IoU of {name}, mean over the images: {cell(value)}")
 
 
-def _show(work: Generator[Progress, None, T], name: str) -> T:
-    """Run a generator to its end with a progress bar, where there is a terminal to show it on."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, disable=None, file=sys.stderr, leave=False, unit="step") as bar:
-        while True:
-            try:
-                step = next(work)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            bar.total = step.total
-            bar.set_postfix_str(step.note, refresh=False)
-            bar.update(step.done - bar.n)
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
 def _fail(message: object) -> NoReturn:
-    print(_one_line(message), file=sys.stderr)
+    print(one_line(message), file=sys.stderr)
     sys.exit(MISTAKE)

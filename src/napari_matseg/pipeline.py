@@ -18,19 +18,18 @@ from napari_matseg.core.checkpoints import Model, load_model
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.export import make_folder, overlay_rgb, write_json, write_labels, write_png
 from napari_matseg.core.labels import label_objects
-from napari_matseg.core.micrograph import Micrograph
-from napari_matseg.core.normalise import grey_scale
-from napari_matseg.core.predict import Plan, TooLargeError, make_plan, predict
+from napari_matseg.core.maps import Maps, make_maps
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.provenance import describe_image, describe_model, describe_run
-from napari_matseg.core.read import read
-from napari_matseg.errors import InputError, SettingsError
-from napari_matseg.settings import ClassSpec, SegmentSettings, TrainSettings, explain, load_recipe
+from napari_matseg.core.read import as_micrograph
+from napari_matseg.errors import SettingsError
+from napari_matseg.settings import ClassSpec, PromptTrainSettings, SegmentSettings, TrainSettings, explain, load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import torch
+    from napari_matseg.core.micrograph import Micrograph
+    from napari_matseg.core.train import TrainProgress
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def segment_steps(
     """Segment as `segment` does, as a generator: it yields `Progress` after each tile; closing it cancels."""
     started = time.perf_counter()
     settings = change(settings or SegmentSettings(), changes)
-    micrograph = _as_micrograph(image)
+    micrograph = as_micrograph(image)
     device = choose_device(settings.device)
     # Half precision rounds by more than "exact" promises.
     exactly = settings.tiling == "exact" and settings.precision == "auto"
@@ -129,7 +128,7 @@ def segment_steps(
     pixels = [0] * n_classes
     for index in range(micrograph.n_planes):
         image_cyx = micrograph.plane(index, model.card.architecture.in_channels)[:, rows]
-        done = _segment_plane(image_cyx, micrograph.name, model, settings, device, dtype)
+        done = make_maps(image_cyx, micrograph.name, model, settings, device, dtype)
         with closing(done):
             found = yield from _of_planes(done, index, micrograph.n_planes)
         classes[index, rows] = found.classes_yx
@@ -164,12 +163,12 @@ def segment_steps(
     )
 
 
-def train(recipe: TrainSettings | str | Path, data: str | Path, out: str | Path) -> Path:
-    """Train a model; see `core.train.train_steps`, of which this is the quiet form.
+def train(recipe: TrainSettings | PromptTrainSettings | str | Path, data: str | Path, out: str | Path) -> Path:
+    """Train a model; see `train_steps`, of which this is the quiet form.
 
     Parameters
     ----------
-    recipe : TrainSettings, or path of a YAML file with its fields
+    recipe : TrainSettings, PromptTrainSettings, or path of a YAML file with their fields
     data : path
         Folder that the recipe's paths are relative to.
     out : path
@@ -185,10 +184,21 @@ def train(recipe: TrainSettings | str | Path, data: str | Path, out: str | Path)
     MatsegError
         If recipe, data or folder cannot be used.
     """
-    from napari_matseg.core.train import train_steps
-
-    settings = recipe if isinstance(recipe, TrainSettings) else load_recipe(Path(recipe))
+    settings = load_recipe(Path(recipe)) if isinstance(recipe, str | Path) else recipe
     return finish(train_steps(settings, Path(data), Path(out)))
+
+
+def train_steps(
+    settings: TrainSettings | PromptTrainSettings, data: Path, out: Path, *, resume: bool = True
+) -> Generator[TrainProgress, None, Path]:
+    """Train what the settings are for: see `core.train.train_steps` and `core.prompt_train.prompt_train_steps`."""
+    if isinstance(settings, TrainSettings):
+        from napari_matseg.core import train
+
+        return train.train_steps(settings, data, out, resume=resume)
+    from napari_matseg.core.prompt_train import prompt_train_steps
+
+    return prompt_train_steps(settings, data, out, resume=resume)
 
 
 def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem: str) -> dict[str, Path]:
@@ -254,83 +264,13 @@ def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem:
     return files
 
 
-@dataclass(frozen=True)
-class _Plane:
-    classes_yx: np.ndarray
-    probabilities_cyx: np.ndarray | None
-    depth_yx: np.ndarray | None
-    record: dict[str, Any]
-
-
-def _segment_plane(
-    image_cyx: np.ndarray,
-    name: str,
-    model: Model,
-    settings: SegmentSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Generator[Progress, None, _Plane]:
-    """One plane; where memory runs out, again with tiles of half the side."""
-    scale = grey_scale(image_cyx, model.card.normalise)
-    shape = (int(image_cyx.shape[1]), int(image_cyx.shape[2]))
-    plan = make_plan(model, shape, settings, device)
-    while True:
-        try:
-            found = yield from _tiles(image_cyx, model, settings, device, dtype, plan, scale)
-        except (TooLargeError, MemoryError):
-            pass  # the next plan is made outside, where nothing holds the memory any more
-        else:
-            return found
-        smaller = make_plan(model, shape, settings, device, largest=plan.tile // 2)
-        if smaller.tile >= plan.tile:
-            raise InputError(
-                f"{name}: memory ran out at tiles of {plan.tile} px, and none smaller will do; close other programs, "
-                "or choose device cpu, another tiling or a smaller model."
-            )
-        plan = smaller
-
-
-def _tiles(
-    image_cyx: np.ndarray,
-    model: Model,
-    settings: SegmentSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-    plan: Plan,
-    scale: Any,
-) -> Generator[Progress, None, _Plane]:
-    shape = image_cyx.shape[1:]
-    classes_yx = np.zeros(shape, dtype=np.uint8)
-    n_classes = len(model.card.classes)
-    probabilities = np.zeros((n_classes, *shape), dtype=np.float32) if settings.probabilities else None
-    depth_yx = np.zeros(shape, dtype=np.float32) if settings.instances and model.card.distance else None
-    total = len(plan.tiles)
-    yield Progress(0, total, "segmenting")
-    for done, piece in predict(
-        model, image_cyx, scale, plan, device=device, dtype=dtype, probabilities=settings.probabilities
-    ):
-        if piece is not None:
-            classes_yx[piece.where] = piece.classes_yx
-            if probabilities is not None and piece.probabilities_cyx is not None:
-                probabilities[:, *piece.where] = piece.probabilities_cyx
-            if depth_yx is not None and piece.depth_yx is not None:
-                depth_yx[piece.where] = piece.depth_yx
-        yield Progress(done, total, "segmenting")
-    record = {
-        "tiling": plan.to_dict() | {"reach": model.card.reach},
-        "grey_low": list(scale.low),
-        "grey_high": list(scale.high),
-    }
-    return _Plane(classes_yx, probabilities, depth_yx, record)
-
-
-def _of_planes(work: Generator[Progress, None, _Plane], index: int, n_planes: int) -> Generator[Progress, None, _Plane]:
+def _of_planes(work: Generator[Progress, None, Maps], index: int, n_planes: int) -> Generator[Progress, None, Maps]:
     """Progress of one plane as progress of all of them."""
     while True:
         try:
             step = next(work)
         except StopIteration as stop:
-            plane: _Plane = stop.value
+            plane: Maps = stop.value
             return plane
         note = step.note if n_planes == 1 else f"{step.note} plane {index + 1} of {n_planes}"
         yield Progress(index * step.total + step.done, n_planes * step.total, note)
@@ -351,18 +291,3 @@ def change(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSetting
         return SegmentSettings.model_validate(settings.model_dump() | plain)
     except ValidationError as error:
         raise SettingsError(explain(error)) from error
-
-
-def _as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
-    if isinstance(image, Micrograph):
-        return image
-    if isinstance(image, str | Path):
-        return read(image)
-    array = np.asarray(image)
-    if array.ndim == 3 and array.shape[-1] in (3, 4):
-        return Micrograph(array[..., :3], "YXS")
-    if array.ndim != 2:
-        raise InputError(
-            f"an array of shape {array.shape} could be many things; give a Micrograph with its axes instead."
-        )
-    return Micrograph(array, "YX")

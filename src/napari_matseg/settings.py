@@ -18,6 +18,7 @@ Colour = tuple[
 ]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 SAID_PLAINLY = {"extra_forbidden": "there is no such setting; correct its name", "missing": "is missing; give it"}
 
@@ -199,13 +200,174 @@ class TrainSettings(Settings):
         return self
 
 
-def load_recipe(path: Path) -> TrainSettings:
+class PromptSettings(Settings):
+    """How points and boxes become masks."""
+
+    model: str = "compact"
+    """Name of a promptable model that ships or was downloaded, or path of a checkpoint."""
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    choice: Literal["best", "part", "particle", "agglomerate"] = "best"
+    """Which of the three masks that answer a single click: the one with the best predicted IoU, or the smallest, the
+    middle or the largest of them. Prompts of more than one click, or with a box, have one answer."""
+    area_nm2: Range | None = None
+    """Smallest and largest area of an object; answers outside are passed over where another fits, else flagged."""
+    area_px: Range | None = None
+    """The same in pixels, for micrographs of unknown pixel size."""
+    overlaps: Literal["score", "smaller", "separate"] = "score"
+    """Whose pixels those of two objects are: "score", the object's with the higher score at the pixel, but an object
+    that would lose most of itself keeps them; "smaller", the smaller object's; "separate", both keep theirs."""
+    fill_holes_px: Annotated[int, Field(ge=0)] = 64
+    """Holes of up to so many pixels are filled."""
+    drop_specks_px: Annotated[int, Field(ge=0)] = 64
+    """Pieces of up to so many pixels apart from an object's largest are removed."""
+    min_stability: Fraction = 0.8
+    """Objects whose area changes by more than this allows when the threshold moves are flagged for a look."""
+    min_iou: Fraction = 0.5
+    """Objects whose predicted IoU is lower are flagged."""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    """Magnification at which the model sees the micrograph; None: so that the object fits."""
+    exclude_data_bar: bool = True
+    cache_gb: Annotated[float, Field(ge=0)] = 4.0
+    """Room on disk for embeddings, shared by all sessions; 0 keeps none."""
+
+
+class PromptSource(Settings):
+    """Images with truth that a promptable model learns from."""
+
+    data: DataSettings
+    share: Fraction
+    """Of the crops; what the shares of all sources leave is synthetic."""
+    classes: Classes | None = None
+    """Where the truth holds classes: their objects are the connected pieces. None: the truth holds objects."""
+
+
+class PromptStage(Settings):
+    """Some steps of a training, on crops of one size."""
+
+    crop: Annotated[int, Field(ge=64, le=512, multiple_of=64)]
+    """Side in pixels of the micrograph; the frame is 512."""
+    batch: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+
+
+class PromptTrainSettings(Settings):
+    """The training of a promptable model, from data to model file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    licence: str = ""
+    data_source: str = ""
+    not_for: str = ""
+    sources: Annotated[tuple[PromptSource, ...], Field(min_length=1)]
+    start: str | None = None
+    """Model whose U-Net the image encoder starts from; None for random weights."""
+    augment: AugmentSettings = AugmentSettings()
+    boxes: Fraction = 0.35
+    """Share of the crops whose objects are asked for by boxes instead of clicks."""
+    corrections: Fraction = 0.3
+    """Share of the steps that learn from a further click where the last answer was wrong."""
+    stages: Annotated[tuple[PromptStage, ...], Field(min_length=1)] = (
+        PromptStage(crop=128, batch=8, steps=1200),
+        PromptStage(crop=256, batch=4, steps=2600),
+        PromptStage(crop=512, batch=2, steps=400),
+    )
+    """Small crops first, on which many steps cost little; whole frames last."""
+    prompts: Annotated[int, Field(ge=1)] = 8
+    """Objects asked for in each crop."""
+    learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    encoder_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Learning rate of the image encoder."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Decay of the moving average of the weights, which is what is kept."""
+    evaluate_every: Annotated[int, Field(ge=1)] = 400
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> PromptStage:
+        """Stage that a step, counted from 0, belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+class CentreSettings(Settings):
+    """How the centres of particles are found."""
+
+    method: Literal["model", "log", "doh"] = "model"
+    """"model" takes a segmentation model's depth map, or the distance to the edge of what it segmented; "log" and
+    "doh" look for blobs in the image itself, by the Laplacian of Gaussian or the determinant of the Hessian."""
+    model: str = "particles"
+    """Name of a shipped or installed model, or path of a model file; for method "model"."""
+    depth: Fraction = 0.6
+    """Model with a depth map: how deep inside its object the deepest pixel must lie, which is how sure the model is."""
+    neck: Fraction = 0.5
+    """Model: objects that touch are parted where the depth of the neck between them is less than this share of the
+    shallower one's; without a depth map its cross-section, as of balls. 0 parts none."""
+    polarity: Literal["bright", "dark", "either"] = "either"
+    """Blobs: lighter or darker than what surrounds them; a model finds what it was trained on."""
+    contrast: Fraction = 0.3
+    """Blobs: the least difference from what surrounds them, as a share of the micrograph's grey range."""
+    overlap: Fraction = 0.1
+    """Blobs: of two that share more than this part of the smaller one's area, the stronger is kept."""
+    min_diameter_px: Positive | None = None
+    max_diameter_px: Positive | None = None
+    min_diameter_nm: Positive | None = None
+    max_diameter_nm: Positive | None = None
+    """Of the disc of the same area, in pixels or in nanometres, which need the pixel size. None: from 6 px, below which
+    most is noise; up to any size, for blobs the shorter side of the micrograph."""
+    exclude_edge: bool = False
+    """Leave out objects that reach the edge of the micrograph or its data bar."""
+    exclude_data_bar: bool = True
+    """Look for nothing in the instrument's data bar."""
+    device: Device = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_range(self) -> CentreSettings:
+        for bound in ("min", "max"):
+            if getattr(self, f"{bound}_diameter_px") is not None and getattr(self, f"{bound}_diameter_nm") is not None:
+                raise ValueError(f"{bound}_diameter is given in px and in nm; give one of the two")
+        for unit in ("px", "nm"):
+            low, high = getattr(self, f"min_diameter_{unit}"), getattr(self, f"max_diameter_{unit}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_diameter_{unit} must not be above max_diameter_{unit}")
+        return self
+
+
+class EverythingSettings(Settings):
+    """How all objects are found where nobody points at them; the rest is in `PromptSettings`."""
+
+    spacing: Positive | None = None
+    """From one point of the grid to the next, in pixels; None: a 32nd of what the model sees at once."""
+    min_iou: Fraction = 0.8
+    """Answers whose predicted IoU is lower are no objects."""
+    min_stability: Fraction = 0.9
+    """Answers whose area changes by more than this allows when the threshold moves are no objects."""
+    max_overlap: Fraction = 0.5
+    """Of two answers with a greater IoU, the better is kept."""
+    nested: Literal["smaller", "larger", "both"] = "smaller"
+    """Which to keep where objects lie in another: "smaller", them, if together they cover more than half of it as the
+    particles of an agglomerate do, and else what holds them; "larger", always what holds them; "both", all."""
+
+
+def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
     """Read a training recipe.
 
     Parameters
     ----------
     path : Path
-        A YAML file with the fields of `TrainSettings`.
+        A YAML file with the fields of `TrainSettings`, or, where it names `sources`, of `PromptTrainSettings`.
 
     Raises
     ------
@@ -224,7 +386,7 @@ def load_recipe(path: Path) -> TrainSettings:
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: holds no settings; see the recipes in the documentation.")
     try:
-        return TrainSettings.model_validate(content)
+        return (PromptTrainSettings if "sources" in content else TrainSettings).model_validate(content)
     except ValidationError as error:
         raise SettingsError(f"{path}: {explain(error)}") from error
 

@@ -62,6 +62,10 @@ def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> 
     return (distance <= radius).astype(np.uint8), distance
 
 
+def names_of(settings: TrainSettings, folder: Path) -> tuple[list[str], list[str]]:
+    return split(settings.data, settings.seed, folder)
+
+
 class TestSplit:
     @given(st.integers(2, 50), st.floats(0.01, 0.99), st.integers(0, 999))
     def test_share_is_held_out_by_image(self, n: int, share: float, seed: int) -> None:
@@ -69,47 +73,47 @@ class TestSplit:
         settings = recipe({"train": names, "validation": share}, seed=seed)
         if round(share * n) == n:
             with pytest.raises(SettingsError, match="no image to train on"):
-                split(settings, Path())
+                names_of(settings, Path())
             return
-        train, validation = split(settings, Path())
+        train, validation = names_of(settings, Path())
         assert sorted(train + validation) == sorted(names)
         assert len(validation) == max(1, round(share * n))
-        assert (train, validation) == split(settings, Path())
+        assert (train, validation) == names_of(settings, Path())
 
     def test_another_seed_holds_out_others(self) -> None:
         data = {"train": tuple("abcdefghijkl"), "validation": 0.25}
-        assert len({tuple(split(recipe(data, seed=seed), Path())[1]) for seed in range(5)}) > 1
+        assert len({tuple(names_of(recipe(data, seed=seed), Path())[1]) for seed in range(5)}) > 1
 
     def test_lists_in_the_recipe(self) -> None:
-        assert split(recipe({"train": ("a", "b"), "validation": ("c",)}), Path()) == (["a", "b"], ["c"])
-        assert split(recipe({"train": ("a", "b")}), Path()) == (["a", "b"], [])
+        assert names_of(recipe({"train": ("a", "b"), "validation": ("c",)}), Path()) == (["a", "b"], ["c"])
+        assert names_of(recipe({"train": ("a", "b")}), Path()) == (["a", "b"], [])
 
     def test_lists_in_files(self, tmp_path: Path) -> None:
         (tmp_path / "train.txt").write_bytes(b"a\r\nwith space.tif\r\n\r\n  b.v2  \r\n")
         (tmp_path / "validation.txt").write_text("c")
         settings = recipe({"train": Path("train.txt"), "validation": Path("validation.txt")})
-        assert split(settings, tmp_path) == (["a", "with space.tif", "b.v2"], ["c"])
+        assert names_of(settings, tmp_path) == (["a", "with space.tif", "b.v2"], ["c"])
 
     @pytest.mark.parametrize(("train", "validation"), [("a", "a"), ("a.tif", "a"), ("a.tif", "a.png")])
     def test_no_image_is_in_both(self, train: str, validation: str) -> None:
         with pytest.raises(SettingsError, match="a is in both train and validation; an image can be in one only"):
-            split(recipe({"train": (train, "b"), "validation": (validation,)}), Path())
+            names_of(recipe({"train": (train, "b"), "validation": (validation,)}), Path())
 
     def test_dots_tell_images_apart(self) -> None:
-        assert split(recipe({"train": ("a.1",), "validation": ("a.2",)}), Path()) == (["a.1"], ["a.2"])
+        assert names_of(recipe({"train": ("a.1",), "validation": ("a.2",)}), Path()) == (["a.1"], ["a.2"])
 
     def test_nothing_to_train_on(self) -> None:
         with pytest.raises(SettingsError, match=r"no image to train on; name some under data\.train"):
-            split(recipe({"train": ()}), Path())
+            names_of(recipe({"train": ()}), Path())
 
     def test_list_is_missing(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"train\.txt: cannot be read .*; check the data folder"):
-            split(recipe({"train": Path("train.txt")}), tmp_path)
+            names_of(recipe({"train": Path("train.txt")}), tmp_path)
 
     def test_list_is_no_text(self, tmp_path: Path) -> None:
         (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00\x80")
         with pytest.raises(SettingsError, match=r"train\.txt: is no text file"):
-            split(recipe({"train": Path("train.txt")}), tmp_path)
+            names_of(recipe({"train": Path("train.txt")}), tmp_path)
 
 
 class TestLoading:

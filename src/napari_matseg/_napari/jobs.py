@@ -62,14 +62,13 @@ class Job(QObject):
         """Whether there is work that has not ended."""
         return self._work is not None
 
-    def start(self, work: Generator[Progress, None, Any], title: str) -> None:
-        """Start work, whose title napari's activity list shows; there must be none running."""
+    def start(self, work: Generator[Progress, None, Any], title: str | None) -> None:
+        """Start work, whose title napari's activity list shows if it has one; there must be none running."""
         if self.running:
             raise RuntimeError("a job is started while one is running")
         self._work, self._cancelled = work, False
-        self._worker = create_worker(
-            _guarded, work, _progress={"total": 0, "desc": title}, _start_thread=False, _ignore_errors=True
-        )
+        shown = None if title is None else {"total": 0, "desc": title}
+        self._worker = create_worker(_guarded, work, _progress=shown, _start_thread=False, _ignore_errors=True)
         self._worker.warned.connect(self._on_warned)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
@@ -86,10 +85,11 @@ class Job(QObject):
     def _on_yielded(self, step: Progress) -> None:
         if self._cancelled or self._worker is None:
             return
-        bar = self._worker.pbar
-        if bar.total != step.total:
-            bar.total = step.total
-        bar.update(step.done - bar.n)
+        bar = getattr(self._worker, "pbar", None)
+        if bar is not None:
+            if bar.total != step.total:
+                bar.total = step.total
+            bar.update(step.done - bar.n)
         self.progressed.emit(step)
 
     def _on_returned(self, outcome: _Returned | _Raised) -> None:

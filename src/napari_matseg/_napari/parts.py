@@ -9,14 +9,27 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_matseg._napari.jobs import Job
 from napari_matseg.core.progress import Progress
 from napari_matseg.settings import ClassSpec
 
-ERROR_COLOUR = "#e2574c"  # reads well on napari's dark and light themes
+# These read well on napari's dark and light themes.
+ERROR_COLOUR = "#e2574c"
+FLAG_COLOUR = "#d9912b"
 
 
 class LayerChoice(QComboBox):
@@ -30,6 +43,8 @@ class LayerChoice(QComboBox):
         Which layers to choose unasked, the topmost first; none, and the user has to choose.
     follow : bool
         Whether to choose the layer that is selected in the layer list, whenever it is of the types.
+    none : str, optional
+        An item before all layers, for none of them.
     """
 
     refreshed = Signal()
@@ -42,10 +57,12 @@ class LayerChoice(QComboBox):
         *,
         prefer: Callable[[Layer], bool] = lambda layer: True,
         follow: bool = False,
+        none: str | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._none = none
         self._types = tuple(types)
         self._prefer = prefer
         self._follow = follow
@@ -81,9 +98,12 @@ class LayerChoice(QComboBox):
         before = self.layer
         self.blockSignals(True)
         self.clear()
+        if self._none is not None:
+            self.addItem(self._none, None)
         for layer in there:
             self.addItem(layer.name, layer)
-        self.setCurrentIndex(-1 if chosen is None else there.index(chosen))
+        first = self.count() - len(there)
+        self.setCurrentIndex(first - 1 if chosen is None else first + there.index(chosen))
         self.blockSignals(False)
         if chosen != before:  # not "is": napari hands plugins a new proxy of a layer each time
             self.currentIndexChanged.emit(self.currentIndex())
@@ -97,19 +117,44 @@ class LayerChoice(QComboBox):
 
 
 class Form(QWidget):
-    """Rows of a title and a field; unlike in a QFormLayout, wrapped text takes no more height than it needs."""
+    """Rows of a title and a field; unlike in a QFormLayout, wrapped text takes no more height than it needs.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    titles : int
+        Least width of the titles in pixels, by which several forms have their fields below each other.
+    """
+
+    def __init__(self, titles: int = 0, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setColumnStretch(1, 1)
+        self._grid.setColumnMinimumWidth(0, titles)
 
     def add(self, title: str, field: QWidget) -> None:
         """Add a row below the others."""
         row = self._grid.rowCount()
         self._grid.addWidget(QLabel(title), row, 0)
         self._grid.addWidget(field, row, 1)
+
+
+class Scroll(QScrollArea):
+    """Scrolls what is too high for the window, but is as wide as it needs to be."""
+
+    def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+        content.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Notice that the content needs another width."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.setMinimumWidth(watched.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
+        return bool(super().eventFilter(watched, event))
 
 
 class RunBar(QWidget):
@@ -123,10 +168,15 @@ class RunBar(QWidget):
         What the button does.
     verb : str
         What is on it.
+    units : str
+        What the work goes through, one by one; empty where its notes say how far it has come.
     """
 
-    def __init__(self, job: Job, run: Callable[[], None], verb: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, job: Job, run: Callable[[], None], verb: str, units: str = "tiles", parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
+        self.units = units
         self._job = job
         self._started = 0.0
         self.run_button = QPushButton(verb)
@@ -179,15 +229,14 @@ class RunBar(QWidget):
         left = ""
         if step.done:
             elapsed = time.monotonic() - self._started
-            left = (
-                f", {step.done} of {step.total} tiles, {_duration(elapsed * (step.total - step.done) / step.done)} left"
-            )
+            left = f", {_duration(elapsed * (step.total - step.done) / step.done)} left"
+            left = (f", {step.done} of {step.total} {self.units}" if self.units else "") + left
         self.note.setText(step.note + left)
 
     def _on_cancel(self) -> None:
         self._job.cancel()
         self.cancel_button.setEnabled(False)
-        self.note.setText("cancelling after this tile")
+        self.note.setText("cancelling after this step")
 
     def _on_ended(self, cancelled: bool) -> None:
         self._show_running(False)

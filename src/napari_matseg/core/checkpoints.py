@@ -238,7 +238,7 @@ def save_model(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
     """
     from safetensors.torch import save
 
-    weights = {name: _half(tensor) for name, tensor in network.state_dict().items()}
+    weights = {name: halve(tensor) for name, tensor in network.state_dict().items()}
     card = card.model_copy(
         update={
             "reach": measure_reach(network, card.architecture.in_channels),
@@ -264,7 +264,7 @@ def hash_weights(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _half(tensor: Tensor) -> Tensor:
+def halve(tensor: Tensor) -> Tensor:
     """Halve kernels only: the variances of batch norm span more than half precision holds."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor

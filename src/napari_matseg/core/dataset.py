@@ -20,7 +20,7 @@ from napari_matseg.errors import InputError, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_matseg.settings import TrainSettings
+    from napari_matseg.settings import DataSettings, TrainSettings
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".TIF", ".TIFF", ".PNG", ".JPG", ".JPEG", ".BMP")
 UNKNOWN_DISTANCE = -1.0
@@ -66,18 +66,25 @@ def load_examples(settings: TrainSettings, names: Sequence[str], folder: Path) -
     return [_load(settings, name, folder) for name in names]
 
 
-def split(settings: TrainSettings, folder: Path) -> tuple[list[str], list[str]]:
+def split(data: DataSettings, seed: int, folder: Path) -> tuple[list[str], list[str]]:
     """Names of the images to train on and to validate on; never one in both.
+
+    Parameters
+    ----------
+    data : DataSettings
+    seed : int
+        Decides which images are held out where a share of them is.
+    folder : Path
+        What the paths in the settings are relative to.
 
     Raises
     ------
     SettingsError
         If a list cannot be read, there is nothing to train on, or an image is in both.
     """
-    data = settings.data
     train = _names(data.train, folder)
     if isinstance(data.validation, float):
-        order = np.random.default_rng(settings.seed).permutation(len(train))
+        order = np.random.default_rng(seed).permutation(len(train))
         held_out = max(1, round(data.validation * len(train)))
         train, validation = [train[i] for i in order[held_out:]], [train[i] for i in sorted(order[:held_out])]
     else:
@@ -211,33 +218,61 @@ def _file(folder: Path, name: str, what: str) -> Path:
     raise InputError(f"{folder / name}: there is no such {what}; check the names in the recipe and the data folder.")
 
 
-def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
-    data = settings.data
-    image_path = _file(folder / data.images, name, "image")
-    truth_path = _file(folder / data.truth, _stem(name) + data.truth_suffix, "truth")
-    micrograph = read(image_path)
-    rows = micrograph.content_rows
-    image_cyx = micrograph.plane(channels=settings.architecture.in_channels)
-    distance_yx = None
-    if data.instances:
-        objects_yx = _objects(truth_path)
-        classes_yx = (objects_yx > 0).astype(np.uint8)
-        if settings.distance:
-            distance_yx = relative_depth(objects_yx)[rows]
-    else:
-        classes_yx = read_truth(truth_path, settings.classes).labels_yx
-    if classes_yx.shape != image_cyx.shape[1:]:
-        raise InputError(
-            f"{truth_path}: shape {classes_yx.shape} is not that of its image {image_path}, {image_cyx.shape[1:]}; "
-            "give the truth of this image."
-        )
-    return Example(_stem(name), image_cyx[:, rows], classes_yx[rows], distance_yx)
+def files_of(data: DataSettings, name: str, folder: Path) -> tuple[Path, Path]:
+    """Image and truth of that name, whatever their extensions.
+
+    Raises
+    ------
+    InputError
+        If one is missing.
+    """
+    image = _file(folder / data.images, name, "image")
+    return image, _file(folder / data.truth, _stem(name) + data.truth_suffix, "truth")
 
 
-def _objects(path: Path) -> np.ndarray:
-    """Object ids without gaps, from a file of any integers."""
+def read_objects(path: Path) -> np.ndarray:
+    """Read object ids, made free of gaps, from a file of any integers.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds something else.
+    """
     objects_yx = read(path).plane()[0]
     if objects_yx.dtype.kind not in "bui" or objects_yx.min() < 0:
         raise InputError(f"{path}: must hold whole numbers, 0 and one for each object; save it as grey, with 16 bits.")
     compact_yx: np.ndarray = relabel_sequential(objects_yx.astype(np.int64))[0]
     return compact_yx
+
+
+def check_shape(truth: Path, truth_yx: np.ndarray, image: Path, shape_yx: tuple[int, ...]) -> None:
+    """Hold a truth to its image.
+
+    Raises
+    ------
+    InputError
+        If they differ in shape.
+    """
+    if truth_yx.shape != shape_yx:
+        raise InputError(
+            f"{truth}: shape {truth_yx.shape} is not that of its image {image}, {shape_yx}; "
+            "give the truth of this image."
+        )
+
+
+def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
+    data = settings.data
+    image_path, truth_path = files_of(data, name, folder)
+    micrograph = read(image_path)
+    rows = micrograph.content_rows
+    image_cyx = micrograph.plane(channels=settings.architecture.in_channels)
+    distance_yx = None
+    if data.instances:
+        objects_yx = read_objects(truth_path)
+        classes_yx = (objects_yx > 0).astype(np.uint8)
+        if settings.distance:
+            distance_yx = relative_depth(objects_yx)[rows]
+    else:
+        classes_yx = read_truth(truth_path, settings.classes).labels_yx
+    check_shape(truth_path, classes_yx, image_path, image_cyx.shape[1:])
+    return Example(_stem(name), image_cyx[:, rows], classes_yx[rows], distance_yx)

@@ -30,6 +30,10 @@ TILE = 512
 CLASSIC_LIMIT = 2**32 - 2**25
 """Bytes of labels from which BigTIFF is written; compressed they might fit, but nobody knows beforehand."""
 NM_PER_CM = 1e7
+OBJECT_COLOURS = np.array(
+    [(0, 180, 255), (255, 170, 0), (60, 200, 60), (255, 80, 160), (160, 110, 255), (230, 230, 60), (0, 210, 180)],
+    np.float32,
+)
 OVERLAY_LIMIT = 4096
 """Pixels on the longer side of an overlay at most."""
 
@@ -246,7 +250,7 @@ def write_png(path: Path, rgb_yxs: np.ndarray) -> None:
 def overlay_rgb(
     image_yx: np.ndarray,
     labels_yx: np.ndarray,
-    classes: Sequence[ClassSpec],
+    classes: Sequence[ClassSpec] | None = None,
     *,
     pixel_size_nm: tuple[float, float] | None = None,
     data_bar: tuple[int, int] | None = None,
@@ -259,9 +263,9 @@ def overlay_rgb(
     image_yx : array, shape (height, width)
         Grey values of any numeric type; the 0.5th and 99.5th percentiles become black and white.
     labels_yx : array, shape (height, width), integer
-        Class labels; 0 stays grey.
-    classes : sequence of ClassSpec
-        One for each label, that of 0 too.
+        Class labels, or the ids of objects; 0 stays grey.
+    classes : sequence of ClassSpec, optional
+        One for each label, that of 0 too. Without it the labels are ids, told apart by colour and not named.
     pixel_size_nm : (float, float) or None
         Height and width of a pixel in nanometres; without it there is no scale bar.
     data_bar : (int, int) or None
@@ -285,7 +289,7 @@ def overlay_rgb(
             "give one plane of each, of the same shape."
         )
     highest = int(labels_yx.max())
-    if highest >= len(classes) or labels_yx.min() < 0:
+    if classes is not None and (highest >= len(classes) or labels_yx.min() < 0):
         raise InputError(f"Label {highest} is none of the {len(classes)} classes; name all classes, that of 0 too.")
     steps = [min(math.ceil(max(image_yx.shape) / OVERLAY_LIMIT), side) for side in image_yx.shape]
     labels = labels_yx[:: steps[0], :: steps[1]]
@@ -293,15 +297,20 @@ def overlay_rgb(
     first, end = data_bar or (0, 0)
     grey = _grey(image_yx[:: steps[0], :: steps[1]], (rows < first) | (rows >= end))
     rgb = np.repeat(grey[..., None], 3, axis=2)
-    colours = np.array([spec.colour for spec in classes], np.float32)
+    if classes is None:
+        colours, index = OBJECT_COLOURS, labels % len(OBJECT_COLOURS)
+    else:
+        colours, index = np.array([spec.colour for spec in classes], np.float32), labels
     tinted = labels > 0
-    rgb[tinted] += opacity * (colours[labels[tinted]] - rgb[tinted])
+    rgb[tinted] += opacity * (colours[index[tinted]] - rgb[tinted])
     outline = tinted & _borders(labels)
-    rgb[outline] = colours[labels[outline]]
+    rgb[outline] = colours[index[outline]]
     canvas = Image.fromarray(np.rint(rgb).astype(np.uint8))
     if pixel_size_nm is not None:
         bottom = first // steps[0] if end >= image_yx.shape[0] else canvas.height
         draw_scale_bar(canvas, pixel_size_nm[1] * steps[1], bottom)
+    if classes is None:
+        return np.asarray(canvas)
     return np.concatenate((np.asarray(canvas), legend_rgb(classes[1:], canvas.width, letter_height(canvas))))
 
 

@@ -64,6 +64,34 @@ def read(path: str | Path) -> Micrograph:
     raise InputError(f"{path}: is not an image that can be read; convert it to TIFF, PNG, JPEG or BMP.")
 
 
+def as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
+    """Take an image in any form that has one meaning.
+
+    Parameters
+    ----------
+    image : path, array or Micrograph
+        An array is (height, width), or (height, width, 3) or (height, width, 4) for true colour, of which an alpha is
+        dropped. It may be any that slices like numpy's; what is in a file stays there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or an array has other axes.
+    """
+    if isinstance(image, Micrograph):
+        return image
+    if isinstance(image, str | Path):
+        return read(image)
+    array = image if hasattr(image, "dtype") and hasattr(image, "shape") else np.asarray(image)
+    if len(array.shape) == 3 and array.shape[-1] in (3, 4):
+        return Micrograph(array if array.shape[-1] == 3 else array[..., :3], "YXS")
+    if len(array.shape) != 2:
+        raise InputError(
+            f"an array of shape {tuple(array.shape)} could be many things; give a Micrograph with its axes instead."
+        )
+    return Micrograph(array, "YX")
+
+
 def _start(path: Path) -> bytes:
     """First bytes of the file, enough to tell its kind."""
     try:

@@ -92,7 +92,7 @@ def train_steps(
     an exponential moving average over the steps (Polyak and Juditsky 1992). Every crop is decided by the seed
     and its number, so that a resumed training sees the same crops.
     """
-    names, held_out = split(settings, data_folder)
+    names, held_out = split(settings.data, settings.seed, data_folder)
     examples = load_examples(settings, names, data_folder)
     validation = load_examples(settings, held_out, data_folder)
     crops = Crops(examples, settings)
@@ -271,9 +271,6 @@ class _State:
 
     def save(self, path: Path, settings: TrainSettings) -> None:
         """Write all this to a file, whole or not at all."""
-        import torch
-
-        part = path.with_name(path.name + ".part")
         content = {
             "settings": settings.model_dump_json(),
             "network": self.network.state_dict(),
@@ -285,28 +282,11 @@ class _State:
             "best_accuracy": self.best_accuracy,
             "best_weights": self.best_weights,
         }
-        try:
-            torch.save(content, part)
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:
-            raise OutputError(f"{path}: the training's state cannot be written ({error}); free some space.") from error
+        save_state(content, path)
 
     def load(self, path: Path, settings: TrainSettings) -> None:
         """Go on from a file that `save` wrote."""
-        import torch
-
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what other files hold, before it fails for it
-                content = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise SettingsError(
-                f"{path}: is damaged or is not the state of a training; delete it, or train without resuming."
-            ) from error
-        if content["settings"] != settings.model_dump_json():
-            raise SettingsError(
-                f"{path}: belongs to a training with other settings; delete it, or train without resuming."
-            )
+        content = load_state(path, settings.model_dump_json(), self.device)
         self.network.load_state_dict(content["network"])
         if self.average is not None:
             self.average.load_state_dict(content["average"])
@@ -314,6 +294,47 @@ class _State:
         self.step, self.waited = content["step"], content["waited"]
         self.best_score, self.best_accuracy = content["best_score"], content["best_accuracy"]
         self.best_weights = content["best_weights"]
+
+
+def save_state(content: dict[str, Any], path: Path) -> None:
+    """Write the state of a training, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    import torch
+
+    part = path.with_name(path.name + ".part")
+    try:
+        torch.save(content, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"{path}: the training's state cannot be written ({error}); free some space.") from error
+
+
+def load_state(path: Path, settings: str, device: torch.device) -> dict[str, Any]:
+    """Read what `save_state` wrote for a training of these settings.
+
+    Raises
+    ------
+    SettingsError
+        If the file is damaged, or belongs to other settings.
+    """
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what other files hold, before it fails for it
+            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise SettingsError(
+            f"{path}: is damaged or is not the state of a training; delete it, or train without resuming."
+        ) from error
+    if content["settings"] != settings:
+        raise SettingsError(f"{path}: belongs to a training with other settings; delete it, or train without resuming.")
+    return content
 
 
 def _dtype(settings: TrainSettings, device: torch.device) -> torch.dtype:

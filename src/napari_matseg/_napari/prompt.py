@@ -1,0 +1,284 @@
+"""Points to masks: one object for each point, all at once or click by click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer, Points
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QSize, QTimer
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_matseg._napari.jobs import Job
+from napari_matseg._napari.layers import file_of, full_resolution, micrograph_from_layer, placement
+from napari_matseg._napari.parts import RunBar, Scroll
+from napari_matseg._napari.prompt_asked import say_left
+from napari_matseg._napari.prompt_bar import TURNS, ClickBar
+from napari_matseg._napari.prompt_clicking import Clicking
+from napari_matseg._napari.prompt_form import PromptForm
+from napari_matseg._napari.prompt_job import answer_all
+from napari_matseg._napari.prompt_layers import mark
+from napari_matseg._napari.prompt_models import LoadedPromptable, ModelField
+from napari_matseg._napari.prompt_objects import ObjectsPane
+from napari_matseg._napari.prompt_results import Found, Shown
+from napari_matseg._napari.prompt_sources import Sources
+from napari_matseg.core.progress import Progress
+from napari_matseg.core.prompts import Left
+from napari_matseg.core.sam.zoo import fetch
+from napari_matseg.errors import MatsegError, ModelError
+from napari_matseg.settings import PromptSettings
+
+WIDTH, HEIGHT = 360, 640  # px
+Work = Generator[Progress, None, Any]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where results are to go, as it was when the run started."""
+
+    image: Layer
+    points: Points | None
+    place: dict[str, Any]
+    shape: tuple[int, ...]
+    n_points: int
+
+
+class PromptWidget(QWidget):
+    """Makes one mask for each point, box or label, with the same id in labels, table and points.
+
+    Segmenting adds a layer each time, and napari numbers names that are taken: nothing is ever overwritten. Clicking
+    adds to the last one.
+    """
+
+    def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = napari_viewer
+        self._models = LoadedPromptable()
+        self.destroyed.connect(self._models.clear)
+        self._closed = False
+        self._then: Callable[[Any], None] | None = None
+        self._next: tuple[Work, str] | None = None
+        self._embedding = False
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._start_next)
+        self._job = Job(self)
+        self._job.succeeded.connect(self._on_succeeded)
+        self._job.ended.connect(self._on_ended)
+
+        self.sources = Sources(napari_viewer)
+        self.model = ModelField(self.fetch)
+        self.form = PromptForm()
+        self.bar = ClickBar(self.accept, self.drop, self.undo)
+        self.run_bar = RunBar(self._job, self.run, "Segment points", "points")
+        self.objects = ObjectsPane(napari_viewer)
+        self.clicking = Clicking(napari_viewer, self.sources, self.bar, self.settings, self._models, self)
+        self._lay_out()
+        self._connect()
+        self._keys = self._bind_keys()
+        self._suit_image()
+
+    def _lay_out(self) -> None:
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        for widget in (self.sources, self.model, self.form, self.bar, self.run_bar):
+            layout.addWidget(widget)
+        layout.addWidget(self.objects, 1)
+        layout.addStretch()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scroll(inner))
+
+    def _connect(self) -> None:
+        for part in (self.sources, self.clicking, self.objects):
+            part.failed.connect(self.run_bar.fail)
+        for part in (self.clicking, self.objects):
+            part.said.connect(self.run_bar.say)
+        self.clicking.to_embed.connect(self._on_to_embed)
+        self.clicking.changed.connect(self._on_results)
+        self.objects.visited.connect(self._on_visited)
+        self.model.changed.connect(self.clicking.prepare)
+        self.form.changed.connect(self.clicking.prepare)
+        self.bar.switch.toggled.connect(self._on_switch)
+        self.sources.image.currentIndexChanged.connect(self._suit_image)
+        self.sources.image.refreshed.connect(self._suit_image)
+
+    def _bind_keys(self) -> dict[str, Callable[[Viewer], None]]:
+        """Bind keys in the viewer; those of the selected layer come first."""
+        keys: dict[str, Callable[[Viewer], None]] = {
+            "Enter": lambda viewer: self.accept(),
+            "Escape": lambda viewer: self.drop(),
+            "Control-Z": lambda viewer: self.undo(),
+            "N": lambda viewer: self.objects.next_flagged(),
+        }
+        for turn, (_, key, _) in TURNS.items():
+            keys[key] = lambda viewer, turn=turn: setattr(self.bar, "turn", turn)
+        for key, act in keys.items():
+            self._viewer.bind_key(key, act, overwrite=True)
+        return keys
+
+    def settings(self) -> PromptSettings:
+        """Give what the widget is set to.
+
+        Raises
+        ------
+        MatsegError
+            If the model is not on this computer, or a value is impossible.
+        """
+        name = self.model.choice.model
+        if self.model.choice.to_fetch:
+            raise ModelError(f"{name}: is not on this computer yet; press Download, or choose another model.")
+        return self.form.settings(name)
+
+    def run(self) -> None:
+        """Start to segment all points; the labels come later, or an error is shown."""
+        if self._job.running:
+            return
+        try:
+            asked = self.sources.asked()
+            settings = self.settings()
+            image = self.sources.image.layer
+            micrograph = micrograph_from_layer(image)
+        except MatsegError as error:
+            self.run_bar.fail(str(error))
+            return
+        points = self.sources.points.layer
+        target = _Target(image, points, placement(image), tuple(full_resolution(image).shape), len(asked.points_yx))
+        self.clicking.refresh()  # the points have ids now
+        self._begin(
+            answer_all(micrograph, file_of(image), asked, settings, self._models),
+            f"Segmenting points on {image.name}",
+            lambda outcome: self._show(target, *outcome),
+        )
+
+    def fetch(self) -> None:
+        """Start to download the chosen model."""
+        name = self.model.choice.model
+        if not self._job.running:
+            self._begin(fetch(name), f"Downloading {name}", lambda path: self._on_fetched(name), units="")
+
+    def accept(self) -> None:
+        """Put the masks that are previewed into the labels."""
+        if self.clicking.live is not None:
+            self.clicking.live.accept()
+
+    def drop(self) -> None:
+        """Forget the last mask that is previewed."""
+        if self.clicking.live is not None:
+            self.clicking.live.drop()
+
+    def undo(self) -> None:
+        """Take back the last thing that was done to points or objects."""
+        if self.clicking.live is not None:
+            self.clicking.live.undo()
+
+    def close_job(self) -> None:
+        """Stop, and give back what is held: the model's memory, and the viewer's events and keys."""
+        if self._closed:
+            return
+        self._closed = True
+        self._next = None
+        self._job.cancel()
+        self.clicking.close()
+        self.sources.forget()
+        for key in self._keys:
+            self._viewer.bind_key(key, None, overwrite=True)
+        self._keys = {}
+        if not self._job.running:
+            self._models.clear()
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for the fields, which scroll where the window is low."""
+        return QSize(WIDTH, HEIGHT)
+
+    def event(self, event: QEvent) -> bool:
+        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.close_job()
+        return bool(super().event(event))
+
+    def _begin(
+        self, work: Work, title: str, then: Callable[[Any], None], *, units: str = "points", embedding: bool = False
+    ) -> None:
+        self._then, self._embedding = then, embedding
+        self.run_bar.units = units
+        for part in (self.sources, self.model, self.form, self.bar):
+            part.setEnabled(embedding)
+        self.run_bar.begin()
+        self._job.start(work, title)
+
+    def _show(self, target: _Target, found: Found, left: list[Left], note: str) -> None:
+        """Show what came out, where the image lies now."""
+        image, points = target.image, target.points
+        there = image in self._viewer.layers and tuple(full_resolution(image).shape) == target.shape
+        place = placement(image) if there else target.place
+        shown = Shown(self._viewer, found, f"{image.name} objects", place, points)
+        if points in self._viewer.layers and len(points.data) == target.n_points:
+            rows = np.array([item.row - 1 for item in left if item.kind == "point"], int)
+            mark(points, np.arange(target.n_points), rows)
+        self.clicking.add_results(image, shown)
+        flagged = sum(bool(row["flagged"]) for row in found.rows)
+        lines = [f"<b>{len(found.rows)} object{'s' * (len(found.rows) != 1)}</b> in {found.record['seconds']:.1f} s."]
+        if flagged:
+            lines.append(f"{flagged} flagged for a look: press N.")
+        lines += [escape(line) for line in (say_left(left), note) if line]
+        self.run_bar.say("<br>".join(lines))
+
+    def _on_to_embed(self, work: Work, title: str) -> None:
+        if self._job.running:
+            self._next = work, title
+            if self._embedding:
+                self._job.cancel()
+        else:
+            self._begin(work, title, self.clicking.embedded, units="", embedding=True)
+
+    def _start_next(self) -> None:
+        if self._next is not None:
+            (work, title), self._next = self._next, None
+            self._on_to_embed(work, title)
+
+    def _on_fetched(self, name: str) -> None:
+        self.model.choice.refresh()
+        self.model.refresh()
+        self.run_bar.say(f"{escape(name)} is here.")
+
+    def _on_succeeded(self, outcome: Any) -> None:
+        if self._then is not None:
+            self._then(outcome)
+
+    def _on_ended(self, cancelled: bool) -> None:
+        embedding, self._embedding, self._then = self._embedding, False, None
+        for part in (self.sources, self.model, self.form, self.bar):
+            part.setEnabled(True)
+        if self._closed:
+            self._models.clear()
+        elif self._next is not None:
+            self._later.start()  # once the run bar has noticed that this has ended
+        elif cancelled and embedding:
+            self.bar.switch.setChecked(False)
+
+    def _on_switch(self, on: bool) -> None:
+        if not on:
+            self._next = None
+            if self._embedding:
+                self._job.cancel()
+
+    def _on_results(self) -> None:
+        self.objects.show_rows(self.clicking.shown)
+
+    def _on_visited(self, label: int) -> None:
+        if self.clicking.clicks is not None:
+            self.clicking.clicks.current = label
+
+    def _suit_image(self) -> None:
+        """Measure areas in nm² where the pixel size is known."""
+        image = self.sources.image.layer
+        try:
+            size = None if image is None else micrograph_from_layer(image).pixel_size_nm
+        except MatsegError:  # said when it is to be segmented
+            size = None
+        self.form.area.set_unit(in_nm2=size is not None)

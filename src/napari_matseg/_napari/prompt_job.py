@@ -1,0 +1,97 @@
+"""What the prompt widget has done in the background: embedding an image, and answering many prompts."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from napari_matseg._napari.layers import as_read
+from napari_matseg._napari.prompt_asked import Asked, prompts_of, say_left
+from napari_matseg._napari.prompt_models import LoadedPromptable
+from napari_matseg._napari.prompt_results import Found
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.objects import ObjectMask
+from napari_matseg.core.progress import Progress
+from napari_matseg.core.prompt import PromptSession
+from napari_matseg.core.prompts import Left, Prompt
+from napari_matseg.core.provenance import describe_image, describe_run
+from napari_matseg.core.sam.weights import PromptableModel
+from napari_matseg.errors import InputError
+from napari_matseg.settings import PromptSettings
+
+
+def embed(
+    micrograph: Micrograph, file: Path | None, plane: int, settings: PromptSettings, models: LoadedPromptable
+) -> Generator[Progress, None, tuple[PromptSession, Micrograph, dict[str, Any]]]:
+    """Prepare a plane for being clicked on; gives what to record of it, too."""
+    yield Progress(0, 1, "loading the model")
+    loaded = models.get(settings.model, settings.device)
+    micrograph = as_read(micrograph, file)
+    session = PromptSession(settings, loaded=loaded)
+    yield from _open(session, micrograph, plane)
+    return session, micrograph, _record(micrograph, loaded, settings)
+
+
+def answer_all(
+    micrograph: Micrograph, file: Path | None, asked: Asked, settings: PromptSettings, models: LoadedPromptable
+) -> Generator[Progress, None, tuple[Found, list[Left], str]]:
+    """Answer all that the layers ask for, plane by plane; gives what was left out and a note for the user, too."""
+    started = time.perf_counter()
+    yield Progress(0, 1, "loading the model")
+    loaded = models.get(settings.model, settings.device)
+    micrograph = as_read(micrograph, file)
+    prompts, left = prompts_of(asked, micrograph, exclude_data_bar=settings.exclude_data_bar)
+    if not prompts:
+        raise InputError(f"There is nothing to segment. {say_left(left) or 'Add points first.'}")
+    session = PromptSession(settings, loaded=loaded)
+    by_plane: dict[int, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        by_plane[prompt.plane].append(prompt)
+    objects: list[ObjectMask] = []
+    for plane, there in sorted(by_plane.items()):
+        for step in _open(session, micrograph, plane):
+            yield Progress(len(objects), len(prompts), step.note)
+        with closing(session.predict_steps(there)) as steps:
+            for step in steps:
+                objects += step.found
+                yield Progress(len(objects), len(prompts), step.note)
+    yield Progress(len(prompts), len(prompts), "putting the objects together")
+    record = _record(micrograph, loaded, settings) | {"seconds": round(time.perf_counter() - started, 3)}
+    found = Found(micrograph, settings, record)
+    found.ask(prompts)
+    found.put_all(objects)
+    return found, left, session.note
+
+
+def answer(session: PromptSession, prompt: Prompt) -> Generator[Progress, None, ObjectMask]:
+    """Answer one prompt."""
+    yield Progress(0, 1)
+    with closing(session.predict_steps([prompt])) as steps:
+        return (yield from steps)[0]
+
+
+def _open(session: PromptSession, micrograph: Micrograph, plane: int) -> Generator[Progress, None, None]:
+    with closing(session.set_image_steps(micrograph, plane)) as steps:
+        for step in steps:
+            yield Progress(0, 1, step.note)
+
+
+def _record(micrograph: Micrograph, loaded: PromptableModel, settings: PromptSettings) -> dict[str, Any]:
+    """Say what is done to what, in plain JSON types; `Found` adds the prompts."""
+    return {
+        "format": 1,
+        "job": "prompt",
+        "image": describe_image(micrograph),
+        "model": {
+            "name": loaded.name,
+            "path": str(loaded.path),
+            "weights_sha256": loaded.sha256,
+            "licence": loaded.licence,
+        },
+        "settings": settings.model_dump(mode="json"),
+        **describe_run(),
+    }

@@ -1,0 +1,282 @@
+"""A promptable model at work on one window: pixels -> embedding, kept on disk; prompts -> masks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_matseg.core.devices import choose_device, choose_dtype
+from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
+from napari_matseg.core.objects import ObjectMask
+from napari_matseg.core.windows import CLOSELY, ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from napari_matseg.core.prompt_image import PromptImage
+    from napari_matseg.core.prompts import Prompt
+    from napari_matseg.core.sam.decoder import PreparedImage, PromptBatch
+    from napari_matseg.core.sam.weights import PromptableModel
+    from napari_matseg.core.windows import Look, Window
+    from napari_matseg.settings import PromptSettings
+
+CELL = 4
+"""Pixels of the frame for one cell of the decoder's masks."""
+SURE = 8.0
+"""Score inside a label that is to be refined, and minus that outside."""
+MOST = 60000.0
+"""Largest score; half precision ends a little above."""
+
+
+class PromptModel:
+    """A model with its device and what it computed before.
+
+    Parameters
+    ----------
+    loaded : PromptableModel
+    device : torch.device
+    dtype : torch.dtype
+        What the model computes in.
+    store : EmbeddingStore
+    """
+
+    def __init__(
+        self, loaded: PromptableModel, device: torch.device, dtype: torch.dtype, store: EmbeddingStore
+    ) -> None:
+        from napari_matseg.core.sam.decoder import FastDecoder
+        from napari_matseg.core.sam.encoder import FastEncoder
+
+        self.loaded = loaded
+        self.device = device
+        self.dtype = dtype
+        self.note = ""
+        self._sam = loaded.sam.to(device)
+        self._encoder = FastEncoder(self._sam, dtype)
+        self._decoder = FastDecoder(self._sam, dtype)
+        self._store = store
+
+    @classmethod
+    def load(cls, settings: PromptSettings, loaded: PromptableModel | None = None) -> PromptModel:
+        """Load the model that the settings name, unless one is given.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or it is damaged.
+        SettingsError
+            If there is no such device.
+        """
+        import torch
+
+        from napari_matseg.core.sam.weights import load_promptable
+
+        device = choose_device(settings.device)
+        dtype = choose_dtype(settings.precision, device)
+        # The networks were trained without half precision in mind, and exceed its range.
+        dtype = torch.float32 if dtype == torch.float16 else dtype
+        store = EmbeddingStore(cache_folder(), int(settings.cache_gb * 2**30))
+        return cls(loaded or load_promptable(settings.model, str(device)), device, dtype, store)
+
+    @property
+    def frame(self) -> int:
+        """Side of the square that the model takes, in pixels."""
+        return int(self._sam.image_encoder.img_size)
+
+    @property
+    def look(self) -> Look:
+        """How closely it should look at objects."""
+        return CLOSELY if self._is_compact else ONCE
+
+    @property
+    def _is_compact(self) -> bool:
+        return hasattr(self._sam.image_encoder, "guess_boxes")
+
+    @property
+    def batch(self) -> int:
+        """How many prompts to give to `answer` at once."""
+        return int(self._decoder.chunk)
+
+    def prepare(self, image: PromptImage, window: Window) -> PreparedImage:
+        """Embed a window, or find its embedding on disk."""
+        import torch
+
+        pixels = image.read(window)
+        key = embedding_key(self.loaded.sha256, str(self.dtype), pixels)
+        stored = self._store.get(key)
+        if stored is None:
+            stored = self._embed(pixels)
+            self.note = self._store.put(key, stored) or self.note
+        return self._decoder.prepare(torch.from_numpy(stored))
+
+    def _embed(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+
+        channels = torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
+        embedding: np.ndarray = self._encoder.encode(channels.expand(3, -1, -1)).cpu().numpy()
+        return embedding
+
+    def answer(
+        self,
+        prepared: PreparedImage,
+        window: Window,
+        prompts: Sequence[Prompt],
+        settings: PromptSettings,
+        area_px: tuple[float, float] | None = None,
+    ) -> list[ObjectMask]:
+        """Answer prompts of one `structure` in one window.
+
+        Parameters
+        ----------
+        prepared : PreparedImage
+            Of the window.
+        window : Window
+        prompts : sequence of Prompt
+            In the pixels that the window is in.
+        settings : PromptSettings
+            Of which `choice` counts.
+        area_px : (float, float), optional
+            What an object's area should lie between.
+
+        Returns
+        -------
+        list of ObjectMask
+            In the pixels that the window is in, as the model gives them.
+        """
+        import torch
+
+        from napari_matseg.core.sam.decoder import choose
+        from napari_matseg.core.sam.drawn import with_drawing
+        from napari_matseg.core.sam.upscale import upscale
+
+        first = prompts[0]
+        single = first.box_yx is not None or first.mask is not None or len(first.points_yx) != 1
+        # The small model was taught the single mask for every prompt, and it is better than its best of three.
+        single = single or (self._is_compact and settings.choice == "best")
+        vertical, horizontal = (
+            frame / length / CELL
+            for frame, length in zip(window.input_shape, (window.height, window.width), strict=True)
+        )
+        limits = None if area_px is None else (area_px[0] * vertical * horizontal, area_px[1] * vertical * horizontal)
+        with torch.inference_mode():
+            batch = self._to_batch(prompts, window)
+            if self._is_compact:
+                batch = with_drawing(self._sam.image_encoder, prepared, batch)
+            decoded = self._decoder.decode(prepared, batch, window.input_shape)
+            best = choose(decoded, settings.choice, single, limits)
+            answers = []
+            for k, (prompt, one) in enumerate(zip(prompts, best.tolist(), strict=True)):
+                crop, top, left = upscale(
+                    decoded.scores[k, one], window.input_shape, (window.height, window.width), self.frame
+                )
+                answers.append(
+                    ObjectMask(
+                        prompt.id,
+                        window.top + top,
+                        window.left + left,
+                        crop.clamp(-MOST, MOST).half().cpu().numpy(),
+                        float(decoded.iou[k, one]),
+                        float(decoded.stability[k, one]),
+                        prompt.plane,
+                    )
+                )
+        return answers
+
+    def _to_batch(self, prompts: Sequence[Prompt], window: Window) -> PromptBatch:
+        import torch
+
+        from napari_matseg.core.sam.decoder import PromptBatch
+
+        points, polarity, boxes, masks = [], [], [], []
+        for prompt in prompts:
+            seen = _seen(prompt, window)
+            points.append([window.to_frame(y, x)[::-1] for y, x in prompt.points_yx[seen]])
+            polarity.append(prompt.positive[seen].tolist())
+            box = _box(prompt)
+            if box is not None:
+                boxes.append([*window.to_frame(*box[:2])[::-1], *window.to_frame(*box[2:])[::-1]])
+            if prompt.mask is not None:
+                masks.append(mask_scores(prompt.mask, window)[None])
+        return PromptBatch(
+            torch.tensor(points, dtype=torch.float32, device=self.device) if polarity[0] else None,
+            torch.tensor(polarity, dtype=torch.int, device=self.device) if polarity[0] else None,
+            torch.tensor(boxes, dtype=torch.float32, device=self.device) if boxes else None,
+            torch.from_numpy(np.stack(masks)).to(self.device) if masks else None,
+        )
+
+
+def structure(prompt: Prompt, window: Window) -> tuple[int, bool, bool]:
+    """Tell which prompts can be answered together in a window: points in it, whether there is a box, and a mask.
+
+    Filling prompts up to the same number of points would change their answers.
+    """
+    return int(_seen(prompt, window).sum()), _box(prompt) is not None, prompt.mask is not None
+
+
+def _seen(prompt: Prompt, window: Window) -> np.ndarray:
+    """Which points count: what is not part of the object says nothing where the window does not show it."""
+    low = np.array([window.top, window.left]) - 0.5
+    high = low + np.array([window.height, window.width])
+    inside = (prompt.points_yx >= low) & (prompt.points_yx < high)
+    seen: np.ndarray = prompt.positive | inside.all(axis=1)
+    return seen
+
+
+def _box(prompt: Prompt) -> tuple[float, float, float, float] | None:
+    """Box to ask with: the prompt's own, or that of a label which holds all that was clicked."""
+    if prompt.box_yx is not None or prompt.mask is None:
+        return prompt.box_yx
+    box = bounding_box(prompt.mask)
+    clicked = prompt.points_yx[prompt.positive]
+    return box if box and ((clicked >= box[:2]) & (clicked <= box[2:])).all() else None
+
+
+def bounding_box(mask: ObjectMask) -> tuple[float, float, float, float] | None:
+    """Edges (y0, x0, y1, x1) of the pixels of an object, in pixels; None if there are none."""
+    inside = mask.mask_yx
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return None
+    top, left = mask.top - 0.5, mask.left - 0.5
+    return top + float(rows[0]), left + float(columns[0]), top + float(rows[-1]) + 1, left + float(columns[-1]) + 1
+
+
+def mask_scores(mask: ObjectMask, window: Window) -> np.ndarray:
+    """Turn a label into the scores of an earlier answer, which is what segment-anything refines.
+
+    Parameters
+    ----------
+    mask : ObjectMask
+    window : Window
+
+    Returns
+    -------
+    array, shape (frame / 4, frame / 4), float32
+        `SURE` in cells inside the label, minus that outside, and between in cells that it shares.
+    """
+    from PIL import Image
+
+    cells = window.frame // CELL
+    share = np.zeros((cells, cells), dtype=np.float32)
+    spans = []
+    for start, length, seen, to in zip(
+        (mask.top - window.top, mask.left - window.left),
+        mask.scores_yx.shape,
+        (window.height, window.width),
+        window.input_shape,
+        strict=True,
+    ):
+        size = seen / to * CELL  # of a cell in pixels
+        first, stop = max(0, int(start // size)), min(math.ceil(to / CELL), math.ceil((start + length) / size))
+        if first >= stop:
+            return share - SURE
+        margin = math.ceil(size) + 1
+        spans.append((first, stop, margin, first * size - start + margin, stop * size - start + margin))
+    (top, bottom, above, y0, y1), (left, right, beside, x0, x1) = spans
+    padded = np.pad(mask.mask_yx.astype(np.float32), ((above, above), (beside, beside)))
+    crop = Image.fromarray(padded).resize((right - left, bottom - top), Image.Resampling.BILINEAR, (x0, y0, x1, y1))
+    share[top:bottom, left:right] = np.asarray(crop)
+    return (2 * share - 1) * np.float32(SURE)
