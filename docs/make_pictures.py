@@ -167,6 +167,18 @@ def windows() -> None:
         viewer.reset_view()
         _run(widget)
         _shoot(viewer, "evaluate")
+
+        viewer.window.remove_dock_widget(dock)
+        for layer in list(viewer.layers)[1:]:
+            viewer.layers.remove(layer)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Detect centres")
+        _run(widget)
+        viewer.window.remove_dock_widget(dock)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Points to masks")
+        _widen(viewer, dock, 440)
+        viewer.reset_view()
+        _run(widget)
+        _shoot(viewer, "points")
         QApplication.processEvents()
 
 

@@ -11,6 +11,7 @@ import yaml
 from napari_matseg import settings
 from napari_matseg.cli import app
 from napari_matseg.core.checkpoints import ModelCard, read_card
+from napari_matseg.core.sam.weights import available_promptable, read_promptable_card
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -200,6 +201,17 @@ def test_figures_are_those_of_the_cards(name: str) -> None:
     assert f"| `{name}` | {card.reach} px | {card.halo} px | {card.disagreement:.4%} ".replace("%", " %") in text_of(
         DOCS / "tiling.md"
     )
+
+
+def test_figures_of_the_promptable_model_are_those_of_its_card() -> None:
+    card = read_promptable_card(available_promptable()["compact"])
+    assert card is not None
+    page, readme = section_of(DOCS / "points.md", "compact"), text_of(ROOT / "README.md")
+    found = card.accuracy["EMPS test"]
+    for kind in ("1 click", "box"):
+        assert f"**{found[kind]:.4f}**" in page
+        assert f"**{found[kind]:.4f}**" in readme
+    assert all(f"{value:.4f}" in page for figures in card.accuracy.values() for value in figures.values())
 
 
 def test_readme_tests_as_the_pipeline_does() -> None:

@@ -32,7 +32,7 @@ def test_recipes_in_the_repository_are_valid(path: Path) -> None:
 
 
 def test_there_are_recipes_for_the_models_that_ship() -> None:
-    assert {path.stem for path in RECIPES} >= {"particles", "superalloy"}
+    assert {path.stem for path in RECIPES} >= {"compact", "particles", "superalloy"}
 
 
 @pytest.mark.parametrize("kind", every_kind(), ids=lambda kind: kind.__name__)

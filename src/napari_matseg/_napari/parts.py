@@ -10,6 +10,7 @@ from typing import Any
 from napari.layers import Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -210,6 +211,16 @@ class RunBar(QWidget):
     def say(self, html: str) -> None:
         """Show a message, as rich text."""
         self.message.setText(html)
+        self._make_room()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Wrap the message anew."""
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Keep what is below from covering a message of several lines until the layout has caught up."""
+        self.message.setMinimumHeight(self.message.heightForWidth(self.width()))
 
     def fail(self, text: str) -> None:
         """Show an error, as plain text."""

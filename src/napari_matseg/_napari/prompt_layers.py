@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels, Layer, Points, Shapes
 from napari.viewer import Viewer
 
-from napari_matseg._napari.layers import full_resolution, placement
+from napari_matseg._napari.layers import KEY, full_resolution, placement
 from napari_matseg._napari.prompt_asked import Asked, AskedBox
 from napari_matseg.core.prompts import MAX_ID, parse_polarity
 from napari_matseg.errors import InputError
@@ -19,6 +19,8 @@ POSITIVE, NEGATIVE = "positive", "negative"
 COLOURS = {POSITIVE: "#35c759", NEGATIVE: "#ff3b30"}
 BORDER, LEFT_OUT = "#ffffff", "#ff9500"
 """Borders of points, and of those that are in no prompt."""
+PREVIEW = "preview"
+"""The `kind` of a layer of masks that are not accepted."""
 SIZE = 1 / 90
 """Diameter of new points, as a share of the image's longer side."""
 
@@ -229,11 +231,16 @@ def points_layer(
     )
 
 
+def is_preview(layer: Layer) -> bool:
+    """Whether a layer shows masks that are not accepted."""
+    return bool(layer.metadata.get(KEY, {}).get("kind") == PREVIEW)
+
+
 def add_below(viewer: Viewer, layer: Layer, top: Layer | None) -> Layer:
-    """Add a layer to the viewer below another one, if that is there; the selected layer stays so."""
+    """Add a layer to the viewer below another one, if that is there, and any preview; the selected layer stays so."""
     active = viewer.layers.selection.active
-    there = top is not None and top in viewer.layers
-    viewer.layers.insert(viewer.layers.index(top) if there else len(viewer.layers), layer)
+    above = [i for i, other in enumerate(viewer.layers) if other == top or is_preview(other)]
+    viewer.layers.insert(min(above, default=len(viewer.layers)), layer)
     if active is not None:
         viewer.layers.selection.active = active
     return layer

@@ -180,8 +180,10 @@ class Live(QObject):
         self.said.emit("Undone.")
 
     def _on_changed(self, ones: set[int]) -> None:
-        if self._ledger.moved(self._clicks.before, [one for one in ones if self._is_gone(one)]):
+        gone = [one for one in sorted(ones) if self._is_gone(one)]
+        if self._ledger.moved(self._clicks.before, gone):
             self.accepted.emit()
+            self.said.emit(f"Removed with {'its' if len(gone) == 1 else 'their'} points: {_name(gone)}.")
         self._reconsider(ones)
 
     def _is_gone(self, one: int) -> bool:
@@ -266,13 +268,16 @@ class Live(QObject):
         self._ledger.take((self._clicks.signature(one), *answered) for one, answered in taken.items())
         self._show()
         self.accepted.emit()
-        several = f"{len(ones)} objects are" if len(ones) > 1 else f"Object {ones[0]} is"
-        self.said.emit(f"{several} accepted; Ctrl+Z undoes it.")
+        self.said.emit(f"Accepted: {_name(ones)}.")
 
     def _show(self) -> None:
         shape = () if self._micrograph is None else self._micrograph.shape_planes
         planes = tuple(int(i) for i in np.unravel_index(self._plane, shape))
         self._preview.show([mask for mask, _ in self.pending.values()], planes)
+
+
+def _name(ones: list[int]) -> str:
+    return f"object {ones[0]}" if len(ones) == 1 else f"{len(ones)} objects"
 
 
 def _describe(found: ObjectMask) -> str:

@@ -9,7 +9,8 @@ from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from napari.viewer import Viewer
 
-from napari_matseg._napari.prompt_layers import add_below, to_world
+from napari_matseg._napari.layers import KEY
+from napari_matseg._napari.prompt_layers import PREVIEW, add_below, to_world
 from napari_matseg.core.boxes import span, within
 from napari_matseg.core.objects import ObjectMask
 
@@ -76,6 +77,7 @@ class Preview:
             name=NAME,
             opacity=1,
             visible=False,
+            metadata={KEY: {"kind": PREVIEW}},
             colormap=DirectLabelColormap(color_dict={0: "transparent", None: COLOUR}),
             units=tuple(str(unit) for unit in self._image.units),
             axis_labels=self._image.axis_labels,

@@ -85,6 +85,7 @@ class ObjectsTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setMinimumHeight(TALL)
+        self.horizontalHeader().setStretchLastSection(True)
         self._quiet = False
         self.selectionModel().currentRowChanged.connect(self._on_row)
         self.clicked.connect(self._on_row)  # the row that is the current one already, too
