@@ -350,9 +350,9 @@ class EverythingSettings(Settings):
 
     spacing: Positive | None = None
     """From one point of the grid to the next, in pixels; None: a 32nd of what the model sees at once."""
-    min_iou: Fraction = 0.8
+    min_iou: Fraction = 0.75
     """Answers whose predicted IoU is lower are no objects."""
-    min_stability: Fraction = 0.9
+    min_stability: Fraction = 0.75
     """Answers whose area changes by more than this allows when the threshold moves are no objects."""
     max_overlap: Fraction = 0.5
     """Of two answers with a greater IoU, the better is kept."""

@@ -57,7 +57,7 @@ def test_points_follow_the_fields(widget, qtbot):
     widget.smallest.setValue(0)
     widget.largest.setValue(0)
     assert len(points.data) == 3
-    widget.sure.setValue(1.0)
+    widget.smallest.setValue(100)
     assert len(points.data) == 0
     assert "0 centres" in widget.found.text()
 

@@ -220,7 +220,7 @@ class RunBar(QWidget):
 
     def _make_room(self) -> None:
         """Keep what is below from covering a message of several lines until the layout has caught up."""
-        self.message.setMinimumHeight(self.message.heightForWidth(self.width()))
+        self.message.setMinimumHeight(max(0, self.message.heightForWidth(self.width())))
 
     def fail(self, text: str) -> None:
         """Show an error, as plain text."""
