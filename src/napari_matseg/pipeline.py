@@ -18,8 +18,8 @@ from napari_matseg.core.checkpoints import Model, load_model
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.export import make_folder, overlay_rgb, write_json, write_labels, write_png
 from napari_matseg.core.labels import label_objects
-from napari_matseg.core.maps import Maps, make_maps
-from napari_matseg.core.progress import Progress, finish
+from napari_matseg.core.maps import make_maps
+from napari_matseg.core.progress import Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_image, describe_model, describe_run
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.errors import SettingsError
@@ -130,7 +130,7 @@ def segment_steps(
         image_cyx = micrograph.plane(index, model.card.architecture.in_channels)[:, rows]
         done = make_maps(image_cyx, micrograph.name, model, settings, device, dtype)
         with closing(done):
-            found = yield from _of_planes(done, index, micrograph.n_planes)
+            found = yield from of_planes(done, index, micrograph.n_planes)
         classes[index, rows] = found.classes_yx
         if probabilities is not None:
             probabilities[index, :, rows] = found.probabilities_cyx
@@ -262,18 +262,6 @@ def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem:
     )
     write_json(files["record"], result.record | {"outputs": {what: str(path) for what, path in files.items()}})
     return files
-
-
-def _of_planes(work: Generator[Progress, None, Maps], index: int, n_planes: int) -> Generator[Progress, None, Maps]:
-    """Progress of one plane as progress of all of them."""
-    while True:
-        try:
-            step = next(work)
-        except StopIteration as stop:
-            plane: Maps = stop.value
-            return plane
-        note = step.note if n_planes == 1 else f"{step.note} plane {index + 1} of {n_planes}"
-        yield Progress(index * step.total + step.done, n_planes * step.total, note)
 
 
 def change(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSettings:

@@ -16,7 +16,7 @@ from napari_matseg.core.everything import everything_steps
 from napari_matseg.core.export import make_folder, overlay_rgb, write_csv, write_json, write_labels, write_png
 from napari_matseg.core.object_table import object_table
 from napari_matseg.core.point_files import PointTable, write_points
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Progress, of_planes
 from napari_matseg.core.prompt import PromptSession
 from napari_matseg.core.prompts import make_prompts
 from napari_matseg.core.provenance import describe_image, describe_run
@@ -241,9 +241,9 @@ def _collect(
     taken = 0
     for number, plane in enumerate(planes):
         with closing(session.set_image_steps(micrograph, plane)) as opening:
-            yield from _of_planes(opening, number, len(planes))
+            yield from of_planes(opening, number, len(planes))
         with closing(answer(plane)) as asking:
-            objects = yield from _of_planes(asking, number, len(planes))
+            objects = yield from of_planes(asking, number, len(planes))
         if asked is None:  # numbered plane by plane, but an id is one object's in the whole stack
             objects = [replace(one, id=one.id + taken, plane=plane) for one in objects]
             taken += len(objects)
@@ -278,14 +278,3 @@ def _collect(
     }
     table.sort(key=lambda row: int(str(row["label"])))
     return Objects(tuple(layer.reshape(shape) for layer in layers), table, record)
-
-
-def _of_planes(work: Generator[Progress, None, Any], index: int, n_planes: int) -> Generator[Progress, None, Any]:
-    """Progress of one plane as progress of all of them."""
-    while True:
-        try:
-            step = next(work)
-        except StopIteration as stop:
-            return stop.value
-        note = step.note if n_planes == 1 else f"{step.note} plane {index + 1} of {n_planes}"
-        yield Progress(index * step.total + step.done, max(1, n_planes * step.total), note)

@@ -30,7 +30,6 @@ from napari_matseg.errors import InputError, SettingsError
 
 FRAME = 128
 AS_IT_IS = {"fill_holes_px": 0, "drop_specks_px": 0, "device": "cpu"}
-SHIPPED = Path(__file__).parents[2] / "src" / "napari_matseg" / "models" / "promptable" / "compact.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +166,6 @@ def test_masks_are_sam_predictors_whatever_the_image(tiny, shape, dtype):
     held_to_sam_predictor(tiny, picture(shape, dtype), *KINDS["points"])
 
 
-@pytest.mark.skipif(not SHIPPED.is_file(), reason="the model is not there yet")
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_of_the_shipped_model_are_sam_predictors(kind):
     from napari_matseg.core.sam.weights import load_promptable

@@ -45,3 +45,23 @@ def finish(work: Generator[object, None, T]) -> T:
         except StopIteration as stop:
             result: T = stop.value
             return result
+
+
+def of_planes(work: Generator[Progress, None, T], index: int, n_planes: int) -> Generator[Progress, None, T]:
+    """Tell the progress on one plane of several as progress on all of them.
+
+    Parameters
+    ----------
+    work : generator
+        On one plane; what it returns is returned.
+    index, n_planes : int
+        Which plane, from 0, of how many.
+    """
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        note = step.note if n_planes == 1 else f"{step.note} plane {index + 1} of {n_planes}"
+        yield Progress(index * step.total + step.done, n_planes * step.total, note)
