@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from napari import current_viewer
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils.key_bindings import coerce_keybinding
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 from napari_matseg._napari import prompt_clicking, prompt_job
@@ -45,6 +50,9 @@ class DiskSession:
         self.note = ""
         self._shape = (0, 0)
         self._plane = 0
+
+    def describe_model(self) -> dict[str, str]:
+        return {"name": "compact"}
 
     def set_image_steps(self, micrograph: Micrograph, plane: int = 0) -> Generator[Progress, None, None]:
         yield Progress(0, 3, "reading the image")
@@ -524,7 +532,7 @@ def test_click_is_previewed_and_accepted(live: PromptWidget, settled: Settled) -
     np.testing.assert_array_equal(preview(live) == 1, disc(20, 30))
     assert "steel objects" not in live._viewer.layers
     assert "Object 1" in live.run_bar.message.text()
-    live.accept()
+    live.clicking.accept()
     assert not preview(live).any()
     np.testing.assert_array_equal(result(live) == 1, disc(20, 30))
     assert cells(live)[0][0] == "1"
@@ -532,7 +540,7 @@ def test_click_is_previewed_and_accepted(live: PromptWidget, settled: Settled) -
     layer = live._viewer.layers["steel objects"]
     assert layer.metadata[KEY]["record"]["prompts"]["1"]["points_yx"] == [[20.0, 30.0]]
     points.add([60, 100])
-    live.accept()  # before it is answered
+    live.clicking.accept()  # before it is answered
     settled(live)
     np.testing.assert_array_equal(result(live) == 2, disc(60, 100))
 
@@ -567,19 +575,19 @@ def test_only_the_mask_of_a_moved_point_changes(live: PromptWidget, settled: Set
     points = live.sources.points.layer
     points.add([[20, 30], [60, 100]])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     session.asked.clear()
     points.data = [[24, 40], [60, 100]]
     settled(live)
     assert {prompt.id for prompt in session.asked} == {1}
     np.testing.assert_array_equal(preview(live) == 1, disc(24, 40))
     np.testing.assert_array_equal(result(live) == 1, disc(20, 30))
-    live.accept()
+    live.clicking.accept()
     np.testing.assert_array_equal(result(live) == 1, disc(24, 40))
     np.testing.assert_array_equal(result(live) == 2, disc(60, 100))
-    live.undo()
+    live.clicking.undo()
     np.testing.assert_array_equal(result(live) == 1, disc(20, 30))
-    live.undo()
+    live.clicking.undo()
     settled(live)
     np.testing.assert_array_equal(points.data[0], (20, 30))
     assert not preview(live).any()
@@ -589,12 +597,12 @@ def test_object_goes_with_its_last_point_and_comes_back(live: PromptWidget, sett
     points = live.sources.points.layer
     points.add([[20, 30], [60, 100], [80, 20]])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     points.remove([1])
     assert set(np.unique(result(live))) == {0, 1, 3}
     assert [row[0] for row in cells(live)] == ["1", "3"]
     assert list(points.features["object"]) == [1, 3]
-    live.undo()
+    live.clicking.undo()
     assert set(np.unique(result(live))) == {0, 1, 2, 3}
     assert sorted(points.features["object"]) == [1, 2, 3]
     assert [row[0] for row in cells(live)] == ["1", "2", "3"]
@@ -604,7 +612,7 @@ def test_negative_click_belongs_to_the_object_that_it_hits(live: PromptWidget, s
     points = live.sources.points.layer
     points.add([[20, 30], [60, 100]])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     live.bar.turns[TAKE_AWAY].click()
     points.add([20, 33])
     settled(live)
@@ -639,22 +647,22 @@ def test_drop_puts_an_accepted_object_back(live: PromptWidget, settled: Settled)
     points = live.sources.points.layer
     points.add([20, 30])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     live.bar.turns[ADD].click()
     points.add([20, 44])
     settled(live)
-    live.drop()
+    live.clicking.drop()
     assert len(points.data) == 1
     assert not preview(live).any()
     np.testing.assert_array_equal(result(live) == 1, disc(20, 30))
-    live.drop()
+    live.clicking.drop()
     assert "nothing to drop" in live.run_bar.message.text()
 
 
 def test_undo_and_accept_with_nothing_to_do(live: PromptWidget) -> None:
-    live.undo()
+    live.clicking.undo()
     assert "nothing to undo" in live.run_bar.message.text()
-    live.accept()
+    live.clicking.accept()
     assert "nothing to accept" in live.run_bar.message.text()
 
 
@@ -680,7 +688,7 @@ def test_clicking_goes_on_after_all_points_were_segmented(live: PromptWidget, se
     assert set(np.unique(result(live))) == {0, 2}
     points.add([20, 60])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     np.testing.assert_array_equal(result(live) == 3, disc(20, 60))
 
 
@@ -725,7 +733,7 @@ def test_image_chosen_anew_while_embedding(
     assert widget.bar.switch.isChecked()
     points.add([20, 31])
     settled(widget)
-    widget.accept()
+    widget.clicking.accept()
     assert widget._viewer.layers["other objects"].data.shape == (40, 50)
     assert "steel objects" not in widget._viewer.layers
 
@@ -735,19 +743,19 @@ def test_layers_may_be_removed_at_any_time(live: PromptWidget, settled: Settled,
     points = live.sources.points.layer
     points.add([[20, 30], [60, 100]])
     settled(live)
-    live.accept()
+    live.clicking.accept()
     points.add([20, 60])
     settled(live)
     live._viewer.layers.remove(gone)
     settled(live)
-    live.accept()
-    live.undo()
-    live.drop()
+    live.clicking.accept()
+    live.clicking.undo()
+    live.clicking.drop()
     assert live.bar.switch.isChecked() == (gone not in ("steel", "steel points"))
     if gone == "steel objects":
         points.add([80, 60])
         settled(live)
-        live.accept()
+        live.clicking.accept()
         assert result(live).any()
 
 
@@ -761,14 +769,14 @@ def test_planes_are_embedded_when_they_are_shown(
     points = widget.sources.points.layer
     points.add([0, 20, 30])
     settled(widget)
-    widget.accept()
+    widget.clicking.accept()
     widget._viewer.dims.set_current_step(0, 2)
     qtbot.waitUntil(lambda: session.embedded == [0, 2], timeout=5000)
     settled(widget)
     points.add([2, 60, 100])
     settled(widget)
     np.testing.assert_array_equal(preview(widget) == 2, disc(60, 100))
-    widget.accept()
+    widget.clicking.accept()
     np.testing.assert_array_equal(result(widget)[0] == 1, disc(20, 30))
     np.testing.assert_array_equal(result(widget)[2] == 2, disc(60, 100))
 
@@ -777,6 +785,48 @@ def test_pixels_replaced(live: PromptWidget, settled: Settled, session: Any, qtb
     live._viewer.layers["steel"].data = np.zeros((96, 160), np.uint8)
     qtbot.waitUntil(lambda: session.embedded == [0, 0], timeout=5000)
     settled(live)
+
+
+def test_clicks_on_the_canvas(open_widget: Open, settled: Settled, noise: np.ndarray) -> None:
+    widget = open_widget(image(noise), show=True)
+    widget.bar.switch.setChecked(True)
+    settled(widget)
+    viewer = widget._viewer
+    canvas = current_viewer().window._qt_viewer.canvas.native
+
+    def click(y: float, x: float, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
+        camera = viewer.scene.camera
+        place = (np.array([y, x]) - camera.center[-2:]) * camera.zoom + np.array([canvas.height(), canvas.width()]) / 2
+        QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, modifier, QPoint(*map(round, place[::-1])))
+        settled(widget)
+
+    click(20, 30)
+    click(60, 100)
+    click(20, 33, Qt.KeyboardModifier.ControlModifier)
+    click(60, 110, Qt.KeyboardModifier.ShiftModifier)
+    points = widget.sources.points.layer
+    np.testing.assert_allclose(points.data, [[20, 30], [60, 100], [20, 33], [60, 110]], atol=0.5)
+    assert list(points.features["object"]) == [1, 2, 1, 1]
+    assert list(points.features["polarity"]) == [POSITIVE, POSITIVE, NEGATIVE, POSITIVE]
+    assert set(np.unique(preview(widget))) == {0, 1, 2}
+    QTest.keyClick(canvas, Qt.Key.Key_Return)
+    assert set(np.unique(result(widget))) == {0, 1, 2}
+    QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not result(widget).any()
+
+
+def test_closed_dock_is_forgotten(open_widget: Open, settled: Settled, noise: np.ndarray) -> None:
+    widget = open_widget(image(noise))
+    widget.bar.switch.setChecked(True)
+    settled(widget)
+    widget.sources.points.layer.add([20, 30])
+    settled(widget)
+    widget.clicking.accept()
+    viewer, gone = widget._viewer, weakref.ref(widget)
+    viewer.window.remove_dock_widget(widget)
+    del widget
+    gc.collect()
+    assert gone() is None
 
 
 def test_dock_closed_while_clicking(live: PromptWidget, settled: Settled) -> None:

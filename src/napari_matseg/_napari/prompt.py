@@ -17,14 +17,14 @@ from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import file_of, full_resolution, micrograph_from_layer, placement
 from napari_matseg._napari.parts import RunBar, Scroll
 from napari_matseg._napari.prompt_asked import say_left
-from napari_matseg._napari.prompt_bar import TURNS, ClickBar
+from napari_matseg._napari.prompt_bar import ClickBar, Keys
 from napari_matseg._napari.prompt_clicking import Clicking
 from napari_matseg._napari.prompt_form import PromptForm
 from napari_matseg._napari.prompt_job import answer_all
 from napari_matseg._napari.prompt_layers import mark
 from napari_matseg._napari.prompt_models import LoadedPromptable, ModelField
 from napari_matseg._napari.prompt_objects import ObjectsPane
-from napari_matseg._napari.prompt_results import Found, Shown
+from napari_matseg._napari.prompt_results import Found, Shown, summarise
 from napari_matseg._napari.prompt_sources import Sources
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.prompts import Left
@@ -73,13 +73,16 @@ class PromptWidget(QWidget):
         self.sources = Sources(napari_viewer)
         self.model = ModelField(self.fetch)
         self.form = PromptForm()
-        self.bar = ClickBar(self.accept, self.drop, self.undo)
+        self.bar = ClickBar()
         self.run_bar = RunBar(self._job, self.run, "Segment points", "points")
         self.objects = ObjectsPane(napari_viewer)
         self.clicking = Clicking(napari_viewer, self.sources, self.bar, self.settings, self._models, self)
         self._lay_out()
         self._connect()
-        self._keys = self._bind_keys()
+        clicking = self.clicking
+        self._keys = Keys(
+            napari_viewer, self.bar, clicking.accept, clicking.drop, clicking.undo, self.objects.next_flagged
+        )
         self._suit_image()
 
     def _lay_out(self) -> None:
@@ -106,20 +109,6 @@ class PromptWidget(QWidget):
         self.bar.switch.toggled.connect(self._on_switch)
         self.sources.image.currentIndexChanged.connect(self._suit_image)
         self.sources.image.refreshed.connect(self._suit_image)
-
-    def _bind_keys(self) -> dict[str, Callable[[Viewer], None]]:
-        """Bind keys in the viewer; those of the selected layer come first."""
-        keys: dict[str, Callable[[Viewer], None]] = {
-            "Enter": lambda viewer: self.accept(),
-            "Escape": lambda viewer: self.drop(),
-            "Control-Z": lambda viewer: self.undo(),
-            "N": lambda viewer: self.objects.next_flagged(),
-        }
-        for turn, (_, key, _) in TURNS.items():
-            keys[key] = lambda viewer, turn=turn: setattr(self.bar, "turn", turn)
-        for key, act in keys.items():
-            self._viewer.bind_key(key, act, overwrite=True)
-        return keys
 
     def settings(self) -> PromptSettings:
         """Give what the widget is set to.
@@ -161,21 +150,6 @@ class PromptWidget(QWidget):
         if not self._job.running:
             self._begin(fetch(name), f"Downloading {name}", lambda path: self._on_fetched(name), units="")
 
-    def accept(self) -> None:
-        """Put the masks that are previewed into the labels."""
-        if self.clicking.live is not None:
-            self.clicking.live.accept()
-
-    def drop(self) -> None:
-        """Forget the last mask that is previewed."""
-        if self.clicking.live is not None:
-            self.clicking.live.drop()
-
-    def undo(self) -> None:
-        """Take back the last thing that was done to points or objects."""
-        if self.clicking.live is not None:
-            self.clicking.live.undo()
-
     def close_job(self) -> None:
         """Stop, and give back what is held: the model's memory, and the viewer's events and keys."""
         if self._closed:
@@ -185,9 +159,7 @@ class PromptWidget(QWidget):
         self._job.cancel()
         self.clicking.close()
         self.sources.forget()
-        for key in self._keys:
-            self._viewer.bind_key(key, None, overwrite=True)
-        self._keys = {}
+        self._keys.forget()
         if not self._job.running:
             self._models.clear()
 
@@ -221,12 +193,7 @@ class PromptWidget(QWidget):
             rows = np.array([item.row - 1 for item in left if item.kind == "point"], int)
             mark(points, np.arange(target.n_points), rows)
         self.clicking.add_results(image, shown)
-        flagged = sum(bool(row["flagged"]) for row in found.rows)
-        lines = [f"<b>{len(found.rows)} object{'s' * (len(found.rows) != 1)}</b> in {found.record['seconds']:.1f} s."]
-        if flagged:
-            lines.append(f"{flagged} flagged for a look: press N.")
-        lines += [escape(line) for line in (say_left(left), note) if line]
-        self.run_bar.say("<br>".join(lines))
+        self.run_bar.say(summarise(found, found.record["seconds"], (say_left(left), note)))
 
     def _on_to_embed(self, work: Work, title: str) -> None:
         if self._job.running:
@@ -275,10 +242,4 @@ class PromptWidget(QWidget):
             self.clicking.clicks.current = label
 
     def _suit_image(self) -> None:
-        """Measure areas in nm² where the pixel size is known."""
-        image = self.sources.image.layer
-        try:
-            size = None if image is None else micrograph_from_layer(image).pixel_size_nm
-        except MatsegError:  # said when it is to be segmented
-            size = None
-        self.form.area.set_unit(in_nm2=size is not None)
+        self.form.suit(self.sources.image.layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
@@ -17,24 +18,12 @@ TURNS = {
 
 
 class ClickBar(QWidget):
-    """Switch for clicking, and the buttons that go with it.
-
-    Parameters
-    ----------
-    accept, drop, undo : callable
-        What the buttons do.
-    """
+    """Switch for clicking, and the buttons that go with it."""
 
     turned = Signal(str)
     """What the next click does now."""
 
-    def __init__(
-        self,
-        accept: Callable[[], None],
-        drop: Callable[[], None],
-        undo: Callable[[], None],
-        parent: QWidget | None = None,
-    ) -> None:
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.switch = QCheckBox("Click and see")
         self.switch.setToolTip("Shows the mask of each click at once, once the image is embedded.")
@@ -52,9 +41,6 @@ class ClickBar(QWidget):
         self.accept_button.setToolTip("Put all masks that are previewed into the labels. (Enter)")
         self.drop_button.setToolTip("Forget the last one that is previewed. (Esc)")
         self.undo_button.setToolTip("Take back the last click, move, removal or acceptance. (Ctrl+Z)")
-        self.accept_button.clicked.connect(accept)
-        self.drop_button.clicked.connect(drop)
-        self.undo_button.clicked.connect(undo)
         self._rest = QWidget()
         rest = QVBoxLayout(self._rest)
         rest.setContentsMargins(0, 0, 0, 0)
@@ -79,10 +65,46 @@ class ClickBar(QWidget):
         """What the next click does."""
         return next(turn for turn, button in self.turns.items() if button.isChecked())
 
-    @turn.setter
-    def turn(self, turn: str) -> None:
-        self.turns[turn].setChecked(True)
-        self.turned.emit(turn)
-
     def _on_turn(self) -> None:
         self.turned.emit(self.turn)
+
+
+class Keys:
+    """Keys of the viewer; those of the selected layer come first.
+
+    Parameters
+    ----------
+    viewer : Viewer
+    bar : ClickBar
+    accept, drop, undo, look : callable
+        What Enter, Escape, Ctrl+Z and N do.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        bar: ClickBar,
+        accept: Callable[[], None],
+        drop: Callable[[], None],
+        undo: Callable[[], None],
+        look: Callable[[], None],
+    ) -> None:
+        self._viewer = viewer
+        acts = {"Enter": accept, "Escape": drop, "Control-Z": undo, "N": look}
+        acts |= {key: bar.turns[turn].click for turn, (_, key, _) in TURNS.items()}
+        self._keys = tuple(acts)
+        for key, act in acts.items():
+            viewer.bind_key(key, _without_viewer(act), overwrite=True)
+
+    def forget(self) -> None:
+        """Give the keys back."""
+        for key in self._keys:
+            self._viewer.bind_key(key, None, overwrite=True)
+        self._keys = ()
+
+
+def _without_viewer(act: Callable[[], None]) -> Callable[[Viewer], None]:
+    def on_key(viewer: Viewer) -> None:
+        act()
+
+    return on_key

@@ -13,9 +13,9 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_matseg._napari.layers import file_of, full_resolution, micrograph_from_layer, placement
 from napari_matseg._napari.prompt_bar import ClickBar
 from napari_matseg._napari.prompt_job import embed
-from napari_matseg._napari.prompt_layers import in_pixels, plane_of, plane_on_view
 from napari_matseg._napari.prompt_live import Live
 from napari_matseg._napari.prompt_models import LoadedPromptable
+from napari_matseg._napari.prompt_places import in_pixels, plane_of, plane_on_view
 from napari_matseg._napari.prompt_points import Clicks
 from napari_matseg._napari.prompt_results import Found, Shown
 from napari_matseg._napari.prompt_sources import NO_IMAGE, Sources, is_ours
@@ -76,6 +76,9 @@ class Clicking(QObject):
         self._settled.timeout.connect(self.prepare)
         bar.switch.toggled.connect(self._on_switch)
         bar.turned.connect(self._on_turned)
+        bar.accept_button.clicked.connect(self.accept)
+        bar.drop_button.clicked.connect(self.drop)
+        bar.undo_button.clicked.connect(self.undo)
         for choice in (sources.image, sources.points):
             choice.currentIndexChanged.connect(self.refresh)
             choice.refreshed.connect(self.refresh)
@@ -96,6 +99,21 @@ class Clicking(QObject):
         if self.live is not None and image == self._image:
             self.live.use(shown)
         self.changed.emit()
+
+    def accept(self) -> None:
+        """Put the masks that are previewed into the labels."""
+        if self.live is not None:
+            self.live.accept()
+
+    def drop(self) -> None:
+        """Forget the last mask that is previewed."""
+        if self.live is not None:
+            self.live.drop()
+
+    def undo(self) -> None:
+        """Take back the last thing that was done to points or objects."""
+        if self.live is not None:
+            self.live.undo()
 
     def close(self) -> None:
         """Stop, and take no more notice of the viewer."""
@@ -220,7 +238,7 @@ class Clicking(QObject):
         if self.live is not None:
             return self.live.at(y, x)
         plane = int(plane_of(place, image)[0])
-        return 0 if self.shown is None else self.shown.found.at(plane, round(y), round(x))
+        return 0 if self.shown is None else self.shown.found.at(plane, y, x)
 
     def _on_switch(self, on: bool) -> None:
         if not on:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari.layers import Layer
 from pydantic import ValidationError
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_matseg._napari.layers import micrograph_from_layer
 from napari_matseg._napari.models import DeviceChoice
 from napari_matseg._napari.parts import Form, shrink
-from napari_matseg.errors import SettingsError
+from napari_matseg.errors import MatsegError, SettingsError
 from napari_matseg.settings import PromptSettings, explain
 
 CHOICES = {
@@ -114,6 +116,14 @@ class PromptForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(form)
         layout.addWidget(self.advanced)
+
+    def suit(self, image: Layer | None) -> None:
+        """Measure areas in nm² where an image's pixel size is known."""
+        try:
+            size = None if image is None else micrograph_from_layer(image).pixel_size_nm
+        except MatsegError:  # said when it is to be segmented
+            size = None
+        self.area.set_unit(in_nm2=size is not None)
 
     def settings(self, model: str) -> PromptSettings:
         """Give what the fields are set to.

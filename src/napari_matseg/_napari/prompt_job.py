@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from napari_matseg._napari.layers import as_read
@@ -19,7 +20,6 @@ from napari_matseg.core.progress import Progress
 from napari_matseg.core.prompt import PromptSession
 from napari_matseg.core.prompts import Left, Prompt
 from napari_matseg.core.provenance import describe_image, describe_run
-from napari_matseg.core.sam.weights import PromptableModel
 from napari_matseg.errors import InputError
 from napari_matseg.settings import PromptSettings
 
@@ -33,7 +33,7 @@ def embed(
     micrograph = as_read(micrograph, file)
     session = PromptSession(settings, loaded=loaded)
     yield from _open(session, micrograph, plane)
-    return session, micrograph, _record(micrograph, loaded, settings)
+    return session, micrograph, _record(micrograph, session, settings)
 
 
 def answer_all(
@@ -60,18 +60,24 @@ def answer_all(
                 objects += step.found
                 yield Progress(len(objects), len(prompts), step.note)
     yield Progress(len(prompts), len(prompts), "putting the objects together")
-    record = _record(micrograph, loaded, settings) | {"seconds": round(time.perf_counter() - started, 3)}
+    record = _record(micrograph, session, settings) | {
+        "left_out": [str(one) for one in left],
+        "seconds": round(time.perf_counter() - started, 3),
+    }
     found = Found(micrograph, settings, record)
     found.ask(prompts)
     found.put_all(objects)
     return found, left, session.note
 
 
-def answer(session: PromptSession, prompt: Prompt) -> Generator[Progress, None, ObjectMask]:
-    """Answer one prompt."""
-    yield Progress(0, 1)
-    with closing(session.predict_steps([prompt])) as steps:
-        return (yield from steps)[0]
+def answer(session: PromptSession, prompt: Prompt, done: Event) -> Generator[Progress, None, ObjectMask]:
+    """Answer one prompt; `done` is set when that has ended, however."""
+    try:
+        yield Progress(0, 1)
+        with closing(session.predict_steps([prompt])) as steps:
+            return (yield from steps)[0]
+    finally:
+        done.set()
 
 
 def _open(session: PromptSession, micrograph: Micrograph, plane: int) -> Generator[Progress, None, None]:
@@ -80,18 +86,13 @@ def _open(session: PromptSession, micrograph: Micrograph, plane: int) -> Generat
             yield Progress(0, 1, step.note)
 
 
-def _record(micrograph: Micrograph, loaded: PromptableModel, settings: PromptSettings) -> dict[str, Any]:
+def _record(micrograph: Micrograph, session: PromptSession, settings: PromptSettings) -> dict[str, Any]:
     """Say what is done to what, in plain JSON types; `Found` adds the prompts."""
     return {
         "format": 1,
         "job": "prompt",
         "image": describe_image(micrograph),
-        "model": {
-            "name": loaded.name,
-            "path": str(loaded.path),
-            "weights_sha256": loaded.sha256,
-            "licence": loaded.licence,
-        },
+        "model": session.describe_model(),
         "settings": settings.model_dump(mode="json"),
         **describe_run(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from napari.viewer import Viewer
 
 from napari_matseg._napari.layers import KEY, full_resolution, placement
 from napari_matseg._napari.prompt_asked import Asked, AskedBox
+from napari_matseg._napari.prompt_places import in_pixels, plane_of, plane_on_view, shape_of
 from napari_matseg.core.prompts import MAX_ID, parse_polarity
 from napari_matseg.errors import InputError
 
@@ -25,76 +27,6 @@ SIZE = 1 / 90
 """Diameter of new points, as a share of the image's longer side."""
 
 
-def in_pixels(coordinates: np.ndarray, layer: Layer, image: Layer, shown: Sequence[float]) -> np.ndarray:
-    """Find where coordinates of one layer lie on another, both being placed as they say.
-
-    Parameters
-    ----------
-    coordinates : array, shape (n, layer.ndim)
-    layer, image : Layer
-        Their last axes are the same ones; lengths in different units are converted.
-    shown : sequence of float
-        Where the viewer's sliders are, in world coordinates: the place on axes that only the image has.
-
-    Returns
-    -------
-    array, shape (n, image.ndim), float64
-    """
-    matrix, offset = to_world(layer)
-    world = coordinates @ matrix.T + offset
-    common = min(layer.ndim, image.ndim)
-    there = np.empty((len(coordinates), image.ndim))
-    there[:] = (np.zeros(image.ndim) if len(shown) < image.ndim else shown)[-image.ndim :]
-    pairs = zip(layer.units[-common:], image.units[-common:], strict=True)
-    there[:, -common:] = world[:, -common:] * [ratio(unit, other) for unit, other in pairs]
-    matrix, offset = to_world(image)
-    return np.linalg.solve(matrix, (there - offset).T).T
-
-
-def to_world(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Matrix and offset that take a layer's pixels to world coordinates in its own units."""
-    offset = np.array(layer.data_to_world(np.zeros(layer.ndim)))
-    columns = [np.array(layer.data_to_world(axis)) - offset for axis in np.eye(layer.ndim)]
-    return np.stack(columns, axis=1), offset
-
-
-def ratio(unit: Any, other: Any) -> float:
-    """How many of the other unit one is; 1 for units that are of different kinds, as in the viewer."""
-    return float((1 * unit).to(other).magnitude) if unit.is_compatible_with(other) else 1.0
-
-
-def plane_of(places: np.ndarray, image: Layer) -> np.ndarray:
-    """Plane of each place on an image, counted in C order; one that the image does not have where there is none."""
-    shape = _shape(image)[:-2]
-    if len(shape) == 1:
-        return np.rint(places[:, 0]).astype(int)
-    planes = np.zeros(len(places), int)
-    inside = np.ones(len(places), bool)
-    for axis, length in enumerate(shape):
-        index = np.rint(places[:, axis]).astype(int)
-        inside &= (index >= 0) & (index < length)
-        planes = planes * length + index
-    return np.where(inside, planes, -1)
-
-
-def on_planes(points_yx: np.ndarray, planes: np.ndarray | None, shape_planes: tuple[int, ...]) -> np.ndarray:
-    """Coordinates in a stack of points on planes; on the first, where no planes are given."""
-    if not shape_planes:
-        return points_yx
-    index = np.zeros(len(points_yx), int) if planes is None else planes
-    axes = []
-    for length in shape_planes[:0:-1]:
-        index, inner = np.divmod(index, length)
-        axes.append(inner)
-    return np.column_stack([index, *reversed(axes), points_yx])
-
-
-def _shape(image: Layer) -> tuple[int, ...]:
-    """Planes, height and width of an image layer."""
-    shape = tuple(full_resolution(image).shape)
-    return shape[:-1] if getattr(image, "rgb", False) else shape
-
-
 def collect(
     image: Layer, points: Points | None, shapes: Shapes | None, labels: Labels | None, shown: Sequence[float]
 ) -> Asked:
@@ -107,16 +39,13 @@ def collect(
     InputError
         If an id is none, or the labels do not fit the image.
     """
-    points_yx, planes = np.zeros((0, 2)), np.zeros(0, int)
-    objects, positive = np.zeros(0, int), np.zeros(0, bool)
+    asked = Asked(np.zeros((0, 2)), np.zeros(0, int), np.zeros(0, int), np.zeros(0, bool))
     if points is not None and len(points.data):
         number(points)
-        places = in_pixels(points.data, points, image, shown)
-        points_yx, planes = places[:, -2:], plane_of(places, image)
-        objects, positive = objects_of(points), positive_of(points)
+        asked = points_on(image, points, shown)
     boxes: list[AskedBox] = []
     if shapes is not None and len(shapes.data):
-        number(shapes, taken=int(objects.max(initial=0)))
+        number(shapes, taken=int(asked.objects.max(initial=0)))
         for one, kind, vertices in zip(objects_of(shapes), shapes.shape_type, shapes.data, strict=True):
             places = in_pixels(np.asarray(vertices), shapes, image, shown)
             (y0, x0), (y1, x1) = places[:, -2:].min(axis=0), places[:, -2:].max(axis=0)
@@ -125,30 +54,26 @@ def collect(
             boxes.append(AskedBox(int(one), plane, box, places[:, -2:] if kind == "polygon" else None))
     plane = plane_on_view(image, shown)
     labels_yx = None if labels is None else _labels_of(labels, image, plane)
-    return Asked(points_yx, planes, objects, positive, boxes, labels_yx, plane)
+    return replace(asked, boxes=boxes, labels_yx=labels_yx, labels_plane=plane)
+
+
+def points_on(image: Layer, points: Points, shown: Sequence[float]) -> Asked:
+    """Take points, which have their ids, and nothing else."""
+    places = in_pixels(points.data, points, image, shown)
+    return Asked(places[:, -2:], plane_of(places, image), objects_of(points), positive_of(points))
 
 
 def _labels_of(labels: Labels, image: Layer, plane: int) -> np.ndarray:
     """Labels of one plane of an image."""
     whole = full_resolution(labels)
-    *shape_planes, height, width = _shape(image)
+    *shape_planes, height, width = shape_of(image)
     if tuple(whole.shape) not in ((*shape_planes, height, width), (height, width)):
         raise InputError(
-            f"{labels.name}: has the shape {tuple(whole.shape)}, the image {_shape(image)}; "
+            f"{labels.name}: has the shape {tuple(whole.shape)}, the image {shape_of(image)}; "
             "choose labels of this image to refine."
         )
     index = np.unravel_index(plane, shape_planes) if len(whole.shape) > 2 else ()
     return np.asarray(whole[tuple(int(i) for i in index)])
-
-
-def plane_on_view(image: Layer, shown: Sequence[float]) -> int:
-    """Plane of an image that the viewer's sliders are at, counted in C order; 0 where they are at none."""
-    if image.ndim == 2 or len(shown) < image.ndim:
-        return 0
-    matrix, offset = to_world(image)
-    place = np.linalg.solve(matrix, np.asarray(shown[-image.ndim :]) - offset)
-    last = int(np.prod(_shape(image)[:-2])) - 1
-    return min(max(0, int(plane_of(place[None], image)[0])), last)
 
 
 def objects_of(layer: Points | Shapes) -> np.ndarray:
@@ -226,7 +151,7 @@ def points_layer(
         face_color_cycle=COLOURS,
         border_color=BORDER,
         border_width=0.12,
-        size=max(5.0, round(max(_shape(image)[-2:]) * SIZE)),
+        size=max(5.0, round(max(shape_of(image)[-2:]) * SIZE)),
         **placement(image),
     )
 

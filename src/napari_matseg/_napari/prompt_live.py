@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from html import escape
+from threading import Event
 
 import numpy as np
 from napari.layers import Layer
@@ -12,13 +12,14 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.prompt_asked import Asked, prompts_of, say_left
+from napari_matseg._napari.prompt_asked import prompts_of, say_left
 from napari_matseg._napari.prompt_job import answer
-from napari_matseg._napari.prompt_layers import in_pixels, mark, objects_of, plane_of, positive_of
+from napari_matseg._napari.prompt_layers import mark, points_on
 from napari_matseg._napari.prompt_ledger import Accepted, Ledger
 from napari_matseg._napari.prompt_points import Clicks
 from napari_matseg._napari.prompt_preview import Preview
 from napari_matseg._napari.prompt_results import Shown
+from napari_matseg.core.embeddings import Recent
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.objects import ObjectMask
 from napari_matseg.core.prompt import PromptSession
@@ -26,6 +27,8 @@ from napari_matseg.core.prompts import Prompt
 from napari_matseg.errors import MatsegError
 from napari_matseg.settings import PromptSettings
 
+PATIENCE_S = 0.12
+"""How long the window waits for the answer to a click before it goes on without it."""
 ANSWERS = 500
 """So many are remembered, for points that are moved back."""
 Key = tuple[int, int, bytes]
@@ -65,7 +68,8 @@ class Live(QObject):
         self._waiting: list[int] = []
         self._at_once: set[int] = set()
         self._asked: tuple[Key, Prompt] | None = None
-        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._done = Event()
+        self._answers: Recent[Answer] = Recent(ANSWERS)
         self._session: PromptSession | None = None
         self._micrograph: Micrograph | None = None
         self._settings = PromptSettings()
@@ -91,7 +95,7 @@ class Live(QObject):
         """Begin to answer, with a session in which the plane is embedded."""
         self._session, self._micrograph, self._plane = session, micrograph, plane
         self._settings = session.settings
-        self._answers.clear()
+        self._answers = Recent(ANSWERS)
         self._reconsider(set(self._waiting))
 
     def pause(self) -> None:
@@ -124,7 +128,7 @@ class Live(QObject):
         """
         if self._session is not None and settings != self._settings:
             self._session.settings = self._settings = settings
-            self._answers.clear()
+            self._answers = Recent(ANSWERS)
             self._reconsider({*self.pending, *self._waiting})
 
     def close(self) -> None:
@@ -135,13 +139,8 @@ class Live(QObject):
 
     def at(self, y: float, x: float) -> int:
         """Object that is shown at a place of the plane on view, accepted or not; 0 for none."""
-        row, column = round(y), round(x)
-        for one, (mask, _) in self.pending.items():
-            height, width = mask.scores_yx.shape
-            if 0 <= row - mask.top < height and 0 <= column - mask.left < width:
-                if mask.mask_yx[row - mask.top, column - mask.left]:
-                    return one
-        return 0 if self._ledger.shown is None else self._ledger.shown.found.at(self._plane, row, column)
+        shown = self._ledger.shown
+        return self._preview.at(y, x) or (0 if shown is None else shown.found.at(self._plane, y, x))
 
     def accept(self) -> None:
         """Put what is previewed into the results, what is still being asked as soon as it is answered."""
@@ -194,16 +193,20 @@ class Live(QObject):
         """See what is to be asked, and what is answered already, for objects whose points may be others now."""
         for one in sorted(ones):
             signature, accepted = self._clicks.signature(one), self._ledger.get(one)
+            known = self._answers.get((self._plane, one, signature))
             if one in self._waiting:
                 self._waiting.remove(one)
             if self._is_gone(one) or (accepted is not None and accepted.signature == signature):
                 self.pending.pop(one, None)
-            elif (self._plane, one, signature) in self._answers:
-                self.pending[one] = self._answers[self._plane, one, signature]
+            elif known is not None:
+                self.pending[one] = known
             else:
                 self._waiting.append(one)
         self._show()
         self._next()
+        if self._job.running and not self._waiting:
+            # Were the view drawn meanwhile, and that without a GPU, it would keep the processor from the answer.
+            self._done.wait(PATIENCE_S)
 
     def _next(self) -> None:
         """Ask for the next mask, if none is being asked for."""
@@ -219,13 +222,13 @@ class Live(QObject):
                 self._show()
                 continue
             self._asked = (self._plane, one, self._clicks.signature(one)), prompt
-            self._job.start(answer(self._session, prompt), None)
+            self._done.clear()
+            self._job.start(answer(self._session, prompt, self._done), None)
 
     def _prompt(self, one: int) -> Prompt | None:
         """Prompt of an object, if it is on the plane on view; says what is left out of it."""
         points = self._clicks.layer
-        places = in_pixels(points.data, points, self._image, self._viewer.dims.point)
-        whole = Asked(places[:, -2:], plane_of(places, self._image), objects_of(points), positive_of(points))
+        whole = points_on(self._image, points, self._viewer.dims.point)
         accepted = self._ledger.get(one)
         prompts, left = prompts_of(
             whole.of(one),
@@ -243,9 +246,7 @@ class Live(QObject):
         if self._asked is None or self._session is None:
             return
         key, prompt = self._asked
-        self._answers[key] = found, prompt
-        while len(self._answers) > ANSWERS:
-            self._answers.popitem(last=False)
+        self._answers.put(key, (found, prompt))
         plane, one, signature = key
         if plane != self._plane or self._clicks.signature(one) != signature or one in self._waiting:
             return

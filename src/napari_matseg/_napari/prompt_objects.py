@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_matseg._napari.prompt_layers import ratio, to_world
+from napari_matseg._napari.prompt_places import ratio, to_world
 from napari_matseg._napari.prompt_results import Shown
 from napari_matseg._napari.tables import ObjectsTable
 from napari_matseg.core.export import write_csv

@@ -10,7 +10,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.viewer import Viewer
 
 from napari_matseg._napari.layers import KEY
-from napari_matseg._napari.prompt_layers import PREVIEW, add_below, to_world
+from napari_matseg._napari.prompt_layers import PREVIEW, add_below
+from napari_matseg._napari.prompt_places import to_world
 from napari_matseg.core.boxes import span, within
 from napari_matseg.core.objects import ObjectMask
 
@@ -34,7 +35,17 @@ class Preview:
     def __init__(self, viewer: Viewer, image: Layer, top: Layer) -> None:
         self._viewer, self._image, self._top = viewer, image, top
         self._layer: Labels | None = None
+        self._masks: list[ObjectMask] = []
         self._make()
+
+    def at(self, y: float, x: float) -> int:
+        """Object that is shown at a place of the plane; 0 for none."""
+        for mask in self._masks:
+            row, column = round(y) - mask.top, round(x) - mask.left
+            height, width = mask.scores_yx.shape
+            if 0 <= row < height and 0 <= column < width and mask.scores_yx[row, column] > 0:
+                return mask.id
+        return 0
 
     def show(self, masks: Sequence[ObjectMask], planes: tuple[int, ...]) -> None:
         """Show these masks of one plane, instead of others.
@@ -45,7 +56,7 @@ class Preview:
         planes : tuple of int
             Index of the plane, one for each axis before height and width.
         """
-        masks = [mask for mask in masks if mask.scores_yx.size]
+        self._masks = masks = [mask for mask in masks if mask.scores_yx.size]
         if self._layer not in self._viewer.layers:  # the user removed it
             if not masks:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -67,11 +68,12 @@ class Found:
             self.assemblies[plane] = Assembly(self.micrograph.shape_yx, self.settings.overlaps)
         return self.assemblies[plane]
 
-    def at(self, plane: int, y: int, x: int) -> int:
-        """Id of the object at a pixel; 0 for none, and outside."""
+    def at(self, plane: int, y: float, x: float) -> int:
+        """Id of the object at a place; 0 for none, and outside."""
+        row, column = round(y), round(x)
         height, width = self.micrograph.shape_yx
-        inside = plane in self.assemblies and 0 <= y < height and 0 <= x < width
-        return int(self.assemblies[plane].labels_yx[y, x]) if inside else 0
+        inside = plane in self.assemblies and 0 <= row < height and 0 <= column < width
+        return int(self.assemblies[plane].labels_yx[row, column]) if inside else 0
 
     def put_all(self, objects: Sequence[ObjectMask]) -> None:
         """Add objects of any planes, each new to it, and describe all."""
@@ -148,6 +150,15 @@ def _describe_prompt(prompt: Prompt) -> dict[str, Any]:
     if prompt.mask is not None:
         described["mask_area_px"] = int(np.count_nonzero(prompt.mask.mask_yx))
     return described
+
+
+def summarise(found: Found, seconds: float, notes: Iterable[str]) -> str:
+    """Say in rich text what came out."""
+    flagged = sum(bool(row["flagged"]) for row in found.rows)
+    lines = [f"<b>{len(found.rows)} object{'s' * (len(found.rows) != 1)}</b> in {seconds:.1f} s."]
+    if flagged:
+        lines.append(f"{flagged} flagged for a look: press N.")
+    return "<br>".join([*lines, *(escape(note) for note in notes if note)])
 
 
 class Shown:

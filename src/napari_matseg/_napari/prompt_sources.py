@@ -13,7 +13,8 @@ from napari_matseg._napari.layers import as_read, file_of, micrograph_from_layer
 from napari_matseg._napari.parts import Form, LayerChoice
 from napari_matseg._napari.prompt_asked import Asked
 from napari_matseg._napari.prompt_form import TITLES
-from napari_matseg._napari.prompt_layers import OBJECT, collect, on_planes, points_layer
+from napari_matseg._napari.prompt_layers import OBJECT, collect, points_layer
+from napari_matseg._napari.prompt_places import on_planes
 from napari_matseg.core.point_files import read_points
 from napari_matseg.errors import InputError, MatsegError
 
