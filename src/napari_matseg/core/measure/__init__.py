@@ -1,0 +1,1 @@
+"""From labels to numbers: shapes, size distributions, phase fractions, grain size."""
