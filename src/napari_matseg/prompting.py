@@ -139,7 +139,8 @@ def everything_in_steps(
     about = {"job": "everything", "everything": settings.model_dump(mode="json")}
 
     def answer(_plane: int) -> Generator[Progress, None, list[ObjectMask]]:
-        return everything_steps(session, settings)
+        objects, _ = yield from everything_steps(session, settings)
+        return objects
 
     return (yield from _collect(micrograph, session, range(micrograph.n_planes), answer, about))
 

@@ -45,7 +45,7 @@ BORDERS = 3
 
 def everything_steps(
     session: PromptSession, settings: EverythingSettings
-) -> Generator[Progress, None, list[ObjectMask]]:
+) -> Generator[Progress, None, tuple[list[ObjectMask], list[Prompt]]]:
     """Segment all objects of a session's image, window by window.
 
     Points of a grid are asked for one after another, coarse ones first. Empty, unsure and unstable answers, those
@@ -68,8 +68,10 @@ def everything_steps(
 
     Returns
     -------
-    list of ObjectMask
+    objects : list of ObjectMask
         With ids from 1, in reading order of their first pixels; they may share pixels.
+    prompts : list of Prompt
+        What each of them was the answer to: one point.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def everything_steps(
                     spared += 1
                 else:
                     chunk.append(point)
-            prompts = [Prompt(k, np.array([at]), np.array([True]), plane=image.plane) for k, at in enumerate(chunk, 1)]
+            prompts = [_ask(k, at, image.plane) for k, at in enumerate(chunk, 1)]
             found: list[ObjectMask] = []
             for step in session.predict_steps(prompts):
                 if session.image is not image:
@@ -100,15 +102,16 @@ def everything_steps(
                 found += step.found
                 yield Progress(done + spared + step.done, total, f"{len(kept)} objects so far")
             done += len(chunk)
-            answers = [_Answer.of(one) for one in found if one.iou >= settings.min_iou]
+            answers = [_Answer.of(one, chunk[one.id - 1]) for one in found if one.iou >= settings.min_iou]
             kept.add(one for one in answers if _is_object(one, frame, settings.min_stability, area_px))
-    objects = without_nested(kept.objects, settings.nested)
+    objects = without_nested(list(kept.points), settings.nested)
     objects.sort(key=_place)
+    asked = [_ask(label, kept.points[one], image.plane) for label, one in enumerate(objects, 1)]
     note = f"{len(objects)} objects"
     if spared:
         note += f"; {spared} of {total} points lay in objects beyond doubt and were spared"
     yield Progress(total, total, note)
-    return [replace(one, id=label) for label, one in enumerate(objects, 1)]
+    return [replace(one, id=label) for label, one in enumerate(objects, 1)], asked
 
 
 def without_nested(objects: Sequence[ObjectMask], nested: Literal["smaller", "larger", "both"]) -> list[ObjectMask]:
@@ -153,18 +156,19 @@ def without_nested(objects: Sequence[ObjectMask], nested: Literal["smaller", "la
 
 @dataclass(eq=False)
 class _Answer:
-    """An object cut to its pixels, and how many points gave it."""
+    """An object cut to its pixels, one of the points that gave it, and how many did."""
 
     found: ObjectMask
     mask_yx: np.ndarray
     area: int
+    point: Point | None
     votes: int = 1
 
     @classmethod
-    def of(cls, found: ObjectMask) -> _Answer:
+    def of(cls, found: ObjectMask, point: Point | None = None) -> _Answer:
         found = trim(found)
         mask = found.mask_yx
-        return cls(found, mask, int(np.count_nonzero(mask)))
+        return cls(found, mask, int(np.count_nonzero(mask)), point)
 
     @property
     def where(self) -> Region:
@@ -208,8 +212,8 @@ class _Distinct:
         return len(self._kept)
 
     @property
-    def objects(self) -> list[ObjectMask]:
-        return [answer.found for answer in self._kept.values()]
+    def points(self) -> dict[ObjectMask, Point]:
+        return {answer.found: answer.point for answer in self._kept.values() if answer.point is not None}
 
     def add(self, answers: Iterable[_Answer]) -> None:
         for answer in sorted(answers, key=lambda one: one.rank):
@@ -241,6 +245,10 @@ class _Distinct:
             return False
         shared = one.shared(other)
         return shared > self._max_overlap * (small + large - shared)
+
+
+def _ask(id: int, point: Point, plane: int) -> Prompt:  # noqa: A002
+    return Prompt(id, np.array([point]), np.array([True]), plane=plane)
 
 
 def _place(found: ObjectMask) -> tuple[int, int, int]:

@@ -202,10 +202,15 @@ def write_json(path: Path, obj: object) -> None:
     OutputError
         If the file cannot be written.
     """
-    _write_text(path, _json(obj, indent=2) + "\n")
+    _write_text(path, to_json(obj) + "\n")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def to_json(obj: object) -> str:
+    """Text of what `write_json` writes."""
+    return _json(obj, indent=2)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
     """Write a table with one column for each key, in the order in which the keys first come.
 
     Parameters
@@ -214,13 +219,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         File to write.
     rows : sequence of mappings
         Keys that a row lacks, None and NaN are left empty.
+    columns : sequence of str, optional
+        Columns that come first, and are there even if no row has them.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, names, restval="", lineterminator="\n")
     if names:

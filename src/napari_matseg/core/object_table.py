@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_matseg.core.measure.runs import BAND, runs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from napari_matseg.core.boxes import Region
     from napari_matseg.core.objects import ObjectMask
     from napari_matseg.settings import PromptSettings
-
-BAND = 1 << 22  # pixels that are looked at together
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _measure(
         step = max(1, BAND // width)
         for top in range(rows.start, rows.stop, step):
             band = layer[top : min(top + step, rows.stop), columns]
-            labels, y, x, length = _runs(band)
+            labels, y, x, length = runs(band)
             y += top
             x += columns.start
             k = np.minimum(np.searchsorted(ids, labels), n - 1)
@@ -157,15 +157,3 @@ def _measure(
             ):
                 total += np.bincount(k, weights, n)
     return _Extent(sums[0], sums[1], sums[2], sums[3] > 0)
-
-
-def _runs(labels_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Label, row, first column and length of each run of equal pixels that are not 0."""
-    begins = np.ones(labels_yx.shape, bool)
-    np.not_equal(labels_yx[:, 1:], labels_yx[:, :-1], out=begins[:, 1:])
-    start = np.flatnonzero(begins)
-    length = np.diff(start, append=labels_yx.size)
-    labels = labels_yx[begins]
-    kept = labels > 0
-    y, x = np.divmod(start[kept], labels_yx.shape[1])
-    return labels[kept].astype(np.int64), y, x, length[kept]

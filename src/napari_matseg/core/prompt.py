@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -33,6 +34,8 @@ RECENT = 12
 """Windows whose embeddings are kept in memory, of some 14 MB each; others are found on disk."""
 AHEAD = 64
 """Windows that are embedded before they are needed, at most."""
+TURN_S = 0.005
+"""Pause between them, in which a prompt that waits for the model gets it: locks by themselves are not fair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +165,12 @@ class PromptSession:
         finish(self.set_image_steps(image, plane))
 
     def set_image_steps(
-        self, image: str | Path | np.ndarray | Micrograph, plane: int = 0, *, ahead: bool = False
+        self, image: str | Path | np.ndarray | Micrograph, plane: int = 0
     ) -> Generator[Progress, None, None]:
         """Take an image and embed its middle, which is all of it where it is not large.
 
         As soon as it is read, prompts that are on their way on the image before are answered no more. The rest is
-        embedded when it is needed, as is everything where this is cancelled.
+        embedded when it is needed, or by `ahead_steps`, as is everything where this is cancelled.
 
         Parameters
         ----------
@@ -175,8 +178,6 @@ class PromptSession:
             An array is (height, width), or (height, width, 3) for true colour; for stacks give a Micrograph.
         plane : int
             Of a stack, counted in C order.
-        ahead : bool
-            Go on with the finer windows that single clicks will need, if they are few; prompts are answered meanwhile.
 
         Yields
         ------
@@ -199,14 +200,28 @@ class PromptSession:
         aim = Aim.at((y, x, y, x), whole=False, area_px=opened.area_px)
         with self._lock:
             self._prepared(opened, opened.windows.first(aim))
-        later = opened.windows.ahead(AHEAD) if ahead else []
-        for done, window in enumerate(later, start=3):
-            yield Progress(done, 3 + len(later), "embedding details")
+        yield Progress(3, 3, self.note)
+
+    def ahead_steps(self) -> Generator[Progress, None, None]:
+        """Embed the finer windows that single clicks will need, if they are few, while prompts are answered.
+
+        They are kept on disk; where nothing is kept there, and for models that look at each object once, this does
+        nothing. It ends early when another image takes the place of this one.
+
+        Yields
+        ------
+        Progress
+        """
+        opened = self._current()
+        windows = opened.windows.ahead(AHEAD) if self._settings.cache_gb else []
+        for done, window in enumerate(windows):
+            yield Progress(done, len(windows), "embedding details")
+            time.sleep(TURN_S)
             with self._lock:
                 if self._open is None or self._open.image is not opened.image:
                     return
-                self._prepared(opened, window)
-        yield Progress(3 + len(later), 3 + len(later), self.note)
+                opened.model.embed(opened.image, window)
+        yield Progress(max(1, len(windows)), max(1, len(windows)), self.note)
 
     def predict(self, prompt: Prompt) -> ObjectMask:
         """Answer one prompt.

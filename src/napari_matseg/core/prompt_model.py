@@ -104,13 +104,17 @@ class PromptModel:
         """Embed a window, or find its embedding on disk."""
         import torch
 
+        return self._decoder.prepare(torch.from_numpy(self.embed(image, window)))
+
+    def embed(self, image: PromptImage, window: Window) -> np.ndarray:
+        """Embed a window and keep that on disk, unless it is there."""
         pixels = image.read(window)
         key = embedding_key(self.loaded.sha256, str(self.dtype), pixels)
         stored = self._store.get(key)
         if stored is None:
             stored = self._embed(pixels)
             self.note = self._store.put(key, stored) or self.note
-        return self._decoder.prepare(torch.from_numpy(stored))
+        return stored
 
     def _embed(self, pixels: np.ndarray) -> np.ndarray:
         import torch

@@ -1,0 +1,205 @@
+"""Drawn shapes as runs of pixels, and the painting of them.
+
+Coordinates of shapes are those of pixel corners, as in ImageJ and COCO: the first pixel reaches from 0 to 1 both ways,
+and its centre is at (0.5, 0.5). A pixel is inside where its centre is; a centre on the outline itself is inside if the
+outline is the shape's upper or left side, so that shapes that share a side share no pixel and leave none out. The
+square with corners (0, 0) and (10, 10) covers 10 x 10 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_matseg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+FARTHEST = 1e7  # px; a coordinate beyond is no place in an image
+MOST_RUNS = 2**26
+MOST_LAYERS = 100  # times that shapes may cover the image, all of them together
+CHUNK = 2**21  # pixels painted at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Runs of pixels in a plane, each of one shape.
+
+    Attributes
+    ----------
+    owner : int64 array, shape (n_runs,)
+        Number of the shape, from 0.
+    start : int64 array, shape (n_runs,)
+        First pixel, counted along the rows.
+    length : int64 array, shape (n_runs,)
+    step : int64 array, shape (n_runs,)
+        From one pixel to the next: 1 along a row, the width of the plane down a column.
+    """
+
+    owner: NDArray[np.int64]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    step: NDArray[np.int64]
+
+    @classmethod
+    def join(cls, parts: Sequence[Spans]) -> Spans:
+        """Put several together."""
+        empty = np.zeros(0, dtype=np.int64)
+        return cls(
+            np.concatenate([empty, *(part.owner for part in parts)]),
+            np.concatenate([empty, *(part.start for part in parts)]),
+            np.concatenate([empty, *(part.length for part in parts)]),
+            np.concatenate([empty, *(part.step for part in parts)]),
+        )
+
+    def areas(self, n_shapes: int) -> NDArray[np.int64]:
+        """Pixels of each shape."""
+        return np.bincount(self.owner, self.length, n_shapes).astype(np.int64)
+
+
+def fill(
+    rings: Sequence[NDArray[np.float64]], parts: Sequence[int], owners: Sequence[int], shape_yx: tuple[int, int]
+) -> Spans:
+    """Find the pixels inside polygons.
+
+    Parameters
+    ----------
+    rings : sequence of float arrays, shape (n, 2)
+        x and y of the corners of each ring, which is closed from the last to the first.
+    parts : sequence of int
+        The part, counted from 0, that each ring is of: a pixel is inside a part if an odd number of its rings goes
+        round it, so that a ring in a ring is a hole.
+    owners : sequence of int
+        The shape, counted from 0, that each part is of; it has the pixels of all its parts.
+    shape_yx : (int, int)
+        Height and width of the plane; what lies outside is cut off.
+
+    Raises
+    ------
+    InputError
+        If a coordinate is no place in an image, or the outlines are absurdly long.
+
+    Notes
+    -----
+    Scan conversion: where the sides of each ring cross the line through the pixel centres of each row, taken in pairs.
+    """
+    height, width = shape_yx
+    sides = [np.hstack([ring, np.roll(ring, -1, axis=0)]) for ring in rings if len(ring) > 2]
+    if not sides:
+        return Spans.join([])
+    part = np.repeat([p for p, ring in zip(parts, rings, strict=True) if len(ring) > 2], [len(side) for side in sides])
+    corners = np.concatenate(sides).astype(np.float64)
+    if not (np.abs(corners) <= FARTHEST).all():  # nor is NaN
+        raise InputError("a coordinate is no place in an image")
+    # Upwards or downwards, a side gives the same crossings: neighbours that share it agree.
+    swap = corners[:, 1] > corners[:, 3]
+    corners[swap] = corners[swap][:, [2, 3, 0, 1]]
+    x0, y0, x1, y1 = corners.T
+    first, end = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (y0, y1))
+    n_rows = end - first
+    if n_rows.sum() > 2 * MOST_RUNS:
+        raise InputError("the outlines are absurdly long")
+    side = np.repeat(np.arange(len(first)), n_rows)
+    row = np.arange(len(side)) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows) + first[side]
+    x = x0[side] + (row + 0.5 - y0[side]) * ((x1 - x0)[side] / (y1 - y0)[side])
+    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+    crossings = np.sort((part[side] * height + row) * (width + 1) + column)
+    line, begin = np.divmod(crossings[::2], width + 1)
+    owner, y = np.asarray(owners, dtype=np.int64)[line // height], line % height
+    start = (owner * height + y) * width + begin
+    stop = start + crossings[1::2] % (width + 1) - begin
+    start, stop = _united(start[stop > start], stop[stop > start])
+    owner, start_in_plane = np.divmod(start, height * width)
+    return Spans(owner, start_in_plane, stop - start, np.ones_like(start))
+
+
+def of_mask(mask_yx: NDArray[np.bool_], top: int, left: int, owner: int, shape_yx: tuple[int, int]) -> Spans:
+    """Give the runs of a mask whose first pixel is at (top, left) of the plane, and which lies inside it."""
+    change = np.diff(mask_yx.astype(np.int8), axis=1, prepend=0, append=0)
+    y, begin = np.nonzero(change == 1)
+    _, stop = np.nonzero(change == -1)
+    start = (y + top) * shape_yx[1] + begin + left
+    return Spans(np.full(len(y), owner), start, stop - begin, np.ones(len(y), dtype=np.int64))
+
+
+def of_counts(counts: NDArray[np.int64], owner: int, shape_yx: tuple[int, int]) -> Spans:
+    """Give the runs of a run-length code as COCO has it.
+
+    Parameters
+    ----------
+    counts : int64 array
+        How many pixels are outside, then inside, then outside the shape and so on, counted down the columns.
+    owner : int
+    shape_yx : (int, int)
+        Of the plane, which the counts fill.
+    """
+    height, width = shape_yx
+    stop = np.cumsum(counts)[1::2]
+    begin = stop - counts[1::2]
+    begin, stop = begin[stop > begin], stop[stop > begin]
+    first = begin // height
+    n_columns = (stop - 1) // height - first + 1
+    run = np.repeat(np.arange(len(begin)), n_columns)
+    column = np.arange(len(run)) - np.repeat(np.cumsum(n_columns) - n_columns, n_columns) + first[run]
+    top = np.maximum(begin[run] - column * height, 0)
+    bottom = np.minimum(stop[run] - column * height, height)
+    return Spans(np.full(len(run), owner), top * width + column, bottom - top, np.full(len(run), width))
+
+
+def paint(spans: Spans, order: NDArray[np.int64], shape_yx: tuple[int, int]) -> NDArray[np.uint32]:
+    """Paint shapes into a plane.
+
+    Parameters
+    ----------
+    spans : Spans
+    order : int64 array, shape (n_shapes,)
+        Numbers of the shapes in the order of painting; what is painted later covers what is there.
+    shape_yx : (int, int)
+
+    Returns
+    -------
+    uint32 array, shape (height, width)
+        Number of the shape and 1, or 0.
+
+    Raises
+    ------
+    InputError
+        If the shapes cover the plane absurdly often.
+    """
+    total = int(spans.length.sum())
+    if len(spans.length) > MOST_RUNS or total > max(MOST_LAYERS * shape_yx[0] * shape_yx[1], 2**24):
+        raise InputError(f"the objects together have {total} pixels, which is absurdly many")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    runs = np.argsort(rank[spans.owner], kind="stable")
+    plane = np.zeros(shape_yx, dtype=np.uint32)
+    flat = plane.reshape(-1)
+    ends = np.cumsum(spans.length[runs])
+    begin = 0
+    while begin < len(runs):
+        # Always one run at least, however long.
+        stop = max(begin + 1, int(np.searchsorted(ends, ends[begin] + CHUNK)))
+        some = runs[begin:stop]
+        length = spans.length[some]
+        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        # Where a pixel comes up twice, numpy leaves the last value.
+        flat[np.repeat(spans.start[some], length) + np.repeat(spans.step[some], length) * within] = np.repeat(
+            (spans.owner[some] + 1).astype(np.uint32), length
+        )
+        begin = stop
+    return plane
+
+
+def _united(start: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Join intervals that overlap."""
+    order = np.argsort(start, kind="stable")
+    start, reach = start[order], np.maximum.accumulate(stop[order])
+    if not start.size:
+        return start, reach
+    new = np.flatnonzero(np.concatenate([[True], start[1:] >= reach[:-1]]))
+    return start[new], reach[np.append(new[1:], len(start)) - 1]
