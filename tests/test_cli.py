@@ -27,7 +27,7 @@ from napari_matseg.core.synthetic import write_demo
 from napari_matseg.core.train import train_steps
 from napari_matseg.settings import load_recipe
 
-COMMANDS = ("demo", "segment", "evaluate", "train", "models", "info")
+COMMANDS = ("demo", "segment", "evaluate", "measure", "grains", "train", "models", "info")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -39,21 +39,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(here)
     monkeypatch.setenv("NAPARI_MATSEG_MODELS", str(tmp_path / "models"))
     return here
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line; give exit status, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["napari-matseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

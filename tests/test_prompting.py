@@ -137,7 +137,8 @@ def test_found_centres_become_objects():
 def test_everything_is_numbered_through_the_stack(monkeypatch):
     def everything(session, settings):
         yield Progress(0, 1)
-        return [session.disc(Prompt(1, np.array([[20.0, 20.0]]), np.array([True])))]
+        prompt = Prompt(1, np.array([[20.0, 20.0]]), np.array([True]))
+        return [session.disc(prompt)], [prompt]
 
     monkeypatch.setattr("napari_matseg.prompting.everything_steps", everything)
     stack = Micrograph(np.zeros((2, 60, 80), np.uint8), "TYX")

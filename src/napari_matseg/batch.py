@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.core.checkpoints import load_model
-from napari_matseg.core.dataset import SUFFIXES
 from napari_matseg.core.devices import choose_device
 from napari_matseg.core.export import make_folder
+from napari_matseg.core.image_pairs import match_files
 from napari_matseg.core.metrics import Counts, Scores, count
 from napari_matseg.core.read import read
 from napari_matseg.core.truth import IGNORE, Truth, read_truth
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari_matseg.pipeline import Segmentation
     from napari_matseg.settings import Colour, SegmentSettings
 
-TRUTH_ENDINGS = ("", "_mask", "_truth", "_label", "_labels", "_gt")
 RESULT_ENDINGS = ("_labels.tif", "_overlay.png", "_record.json", "_instances.tif")
 
 
@@ -130,8 +129,8 @@ class Batch:
         return {name: sum(values) / len(values) if values else None for name, values in found.items()}
 
     def _read_truth(self, truth: Path, micrograph: Micrograph, mapping: Mapping[int | Colour, int] | None) -> Truth:
-        true = read_truth(truth, self.model.card.classes, mapping)
         shape = (*micrograph.shape_planes, *micrograph.shape_yx)
+        true = read_truth(truth, self.model.card.classes, mapping, shape=shape, image=micrograph.source)
         if true.labels_yx.shape != shape:
             raise InputError(
                 f"{truth}: shape {true.labels_yx.shape} is not that of {micrograph.name}, {shape}; "
@@ -147,7 +146,8 @@ def match(images: Sequence[Path], truths: Sequence[Path] | None) -> list[Path | 
     ----------
     images : sequence of Path
     truths : sequence of Path, or None
-        One for each image in the same order, or one folder with files of like names.
+        One for each image in the same order, or one folder with files of like names, or one COCO file of all images;
+        see `core.image_pairs`.
 
     Raises
     ------
@@ -156,26 +156,13 @@ def match(images: Sequence[Path], truths: Sequence[Path] | None) -> list[Path | 
     """
     if not truths:
         return [None] * len(images)
-    if len(truths) == 1 and truths[0].is_dir():
-        return [_find(image, truths[0]) for image in images]
+    if len(truths) == 1 and (truths[0].is_dir() or (len(images) > 1 and truths[0].suffix.lower() == ".json")):
+        return [truth for _, truth in match_files(images, truths[0])]
     if len(truths) != len(images):
         raise SettingsError(
             f"there are {len(images)} images but {len(truths)} truths; give --truth once per image, or a folder."
         )
     return list(truths)
-
-
-def _find(image: Path, folder: Path) -> Path:
-    names = [image.stem + ending for ending in TRUTH_ENDINGS]
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.stem in names and path.suffix in SUFFIXES and path.is_file() and path.resolve() != image.resolve()
-    ]
-    if len(found) != 1:
-        what = "more than one truth" if found else "no truth"
-        raise InputError(f"{folder}: holds {what} for {image.name}; it should be named {' or '.join(names[:2])}.")
-    return found[0]
 
 
 def check_names(images: Sequence[Path], truths: Sequence[Path | None], out: Path) -> None:

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from napari_matseg import __version__, cli_points
+from napari_matseg import __version__, cli_measure, cli_points
 from napari_matseg.errors import InputError, MatsegError, SettingsError
 from napari_matseg.settings import SegmentSettings
 from napari_matseg.terminal import one_line, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_matseg.batch import Batch
-    from napari_matseg.core.metrics import Counts
 
 MISTAKE, INTERRUPTED = 2, 130
 DEFAULTS = SegmentSettings()
@@ -166,33 +163,6 @@ def segment(
 
 
 @app.command()
-def evaluate(
-    prediction: Annotated[Path, typer.Argument(metavar="PRED", help="Labels, such as STEM_labels.tif.")],
-    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Ground truth: class ids, a mask, or colours.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model whose classes these are, if PRED does not say.")
-    ] = None,
-    truth_map: MappingOption = None,
-    csv: Annotated[Path | None, typer.Option(help="File to save the table to.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare labels with ground truth: IoU (Jaccard), Dice, precision and recall for each class."""
-    from napari_matseg.core.evaluate import classes_of, evaluate
-    from napari_matseg.core.export import write_csv
-    from napari_matseg.core.truth import parse_mapping
-
-    classes = classes_of(prediction, truth, model)
-    mapping = None if truth_map is None else parse_mapping(truth_map, classes)
-    scores, notes = evaluate(prediction, truth, classes, mapping=mapping)
-    for note in notes:
-        print(note, file=sys.stderr)
-    names = [spec.name for spec in classes]
-    if csv is not None:
-        write_csv(csv, scores.rows(names))
-    _print_scores(scores.counts, names, as_json)
-
-
-@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, on what, and how.")],
     data: Annotated[
@@ -287,6 +257,7 @@ def info(
 
 
 cli_points.add_to(app)
+cli_measure.add_to(app)
 
 
 def _report(batch: Batch, as_json: bool) -> None:
@@ -302,29 +273,7 @@ def _report(batch: Batch, as_json: bool) -> None:
         more["images"] = batch.images
     elif len(batch.images) == 1:
         print("\n".join(next(iter(batch.images.values()))["files"].values()))
-    _print_scores(batch.counts, batch.names, as_json, more)
-
-
-def _print_scores(counts: Counts, names: Sequence[str], as_json: bool, more: dict[str, Any] | None = None) -> None:
-    from napari_matseg.core.metrics import Scores
-
-    scores = Scores(counts)
-    more = more or {}
-    if as_json:
-        print(json.dumps(scores.to_dict(names) | more, indent=2))
-        return
-
-    def cell(value: Any) -> str:
-        return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-
-    rows = scores.rows(names)
-    width = max(len(str(row["class"])) for row in rows) + 2
-    print("class".ljust(width) + "".join(key.rjust(18) for key in rows[0] if key != "class"))
-    for row in rows:
-        print(str(row["class"]).ljust(width) + "".join(cell(v).rjust(18) for k, v in row.items() if k != "class"))
-    print(f"pooled IoU {scores.pooled_iou:.4f}, pixel accuracy {scores.accuracy:.4f}")
-    for name, value in more.get("iou_per_image", {}).items():
-        print(f"IoU of {name}, mean over the images: {cell(value)}")
+    cli_measure.print_scores(batch.counts, batch.names, as_json, more)
 
 
 def _fail(message: object) -> NoReturn:

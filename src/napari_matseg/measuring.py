@@ -27,7 +27,7 @@ from napari_matseg.errors import InputError
 from napari_matseg.settings import MeasureSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from typing import Literal
 
     from numpy.typing import NDArray
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import ClassSpec
 
+PLOTTED = {"size": "Size distribution", "fraction": "Phase fractions"}
 ENDINGS = ("_measurements.csv", "_sizes.csv", "_fractions.csv", "_measured.json")
 
 
@@ -331,6 +332,75 @@ def plots_of(measured: Measured, settings: MeasureSettings | None = None) -> dic
     return plots
 
 
+def save_report(
+    measured: Measured,
+    folder: str | Path,
+    stem: str,
+    labels: str | Path | np.ndarray | Micrograph,
+    image: str | Path | np.ndarray | Micrograph | None = None,
+    settings: MeasureSettings | None = None,
+    *,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
+    """Write a page for the first plane: image, overlay, tables, figures, and what was done.
+
+    Parameters
+    ----------
+    measured : Measured
+    folder, stem
+        Where to, and what the name of the file begins with.
+    labels, image
+        What `measure_steps` was given.
+    settings : MeasureSettings, optional
+    more : mapping, optional
+        Further tables by their headings.
+
+    Returns
+    -------
+    dict
+        The file, as `report`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from napari_matseg.core.report import write_report
+
+    settings = settings or MeasureSettings()
+    folder = Path(folder)
+    make_folder(folder)
+    path = folder / f"{stem}_report.html"
+    drawn, seen = as_micrograph(labels), None if image is None else as_micrograph(image)
+    field = measured.fields[0]
+    labels_yx = drawn.plane()[0]
+    tables: dict[str, Any] = {
+        f"Sizes of {row['name']}" if row["of"] == "class" else "Sizes": {
+            name: value for name, value in row.items() if name not in ("of", "name")
+        }
+        for row in size_rows(measured, settings)
+        if row["of"] != "all"
+    }
+    fractions = measured.fractions()
+    if fractions is not None:
+        tables["Phase fractions"] = fractions
+    write_report(
+        path,
+        stem,
+        np.zeros_like(labels_yx) if seen is None else seen.plane()[0],
+        labels_yx,
+        classes=field.classes or None,
+        pixel_size_nm=field.pixel_size_nm,
+        data_bar=None if seen is None else seen.data_bar,
+        tables={**tables, **(more or {})},
+        plots={PLOTTED[what]: plot for what, plot in plots_of(measured, settings).items()},
+        objects=measured.table,
+        objects_file=f"{stem}{ENDINGS[0]}",
+        record=measured.record,
+    )
+    return {"report": path}
+
+
 def read_grains(
     labels: Sequence[str | Path],
     boundary: str | None = None,
@@ -392,7 +462,12 @@ def write_table(path: Path, table: DataFrame) -> None:
     OutputError
         If it cannot be written.
     """
-    write_csv(path, table.to_dict("records"), columns=[str(name) for name in table.columns])
+    write_csv(path, rows_of(table), columns=[str(name) for name in table.columns])
+
+
+def rows_of(table: DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _class_id(wanted: str, classes: Sequence[ClassSpec] | None, name: str) -> int:
@@ -459,5 +534,7 @@ def _field(
     table = measure_objects(
         labels_yx, image_yx, pixel_size_nm=size, classes_yx=classes_yx, class_names=names, rows=rows, plane=plane
     )
-    name = labels.name if labels.n_planes == 1 else f"{labels.name}, plane {plane + 1}"
+    name = labels.name if labels.source is None else labels.source.name
+    if labels.n_planes > 1:
+        name = f"{name}, plane {plane + 1}"
     return Field(name, table, (rows.stop - rows.start, labels.shape_yx[1]), rows.start, size, specs, pixels, std)

@@ -367,8 +367,8 @@ class MeasureSettings(Settings):
 
     edge: Literal["miles-lantuejoul", "guard", "drop", "keep"] = "miles-lantuejoul"
     """What is done about objects that the edge of the field cuts, of which more are large: "miles-lantuejoul" leaves
-    them out and weighs each of the others by how seldom one of its size lies whole in the field; "guard" counts in a
-    frame inside the field, by two of whose sides objects are left out; "drop" leaves them out, and "keep" keeps them,
+    them out and weighs each of the others by how seldom one of its size lies whole in the field; "guard" counts
+    those with their centre in a frame inside the field; "drop" leaves them out, and "keep" keeps them,
     and neither makes up for it."""
     guard_px: Positive | None = None
     """From the edge of the field to the counting frame, in pixels; None: the extent of the largest object."""

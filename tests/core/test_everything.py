@@ -26,7 +26,9 @@ class Session:
         self.windows = Windows(self.image.shape_yx, frame)
         self.asked = []
 
-    def predict_steps(self, prompts):
+    def predict_steps(self, prompts, *, least_stability=0.0):
+        self.least_stability = least_stability
+        found = []
         for n, prompt in enumerate(prompts, 1):
             ((y, x),) = prompt.points_yx
             self.asked.append((y, x))
@@ -35,9 +37,9 @@ class Session:
             mask = self.masks[holding[0]] if holding else np.ones(self.shape, bool)
             iou = self.iou[holding[0]] if holding else 0.99
             scores = np.where(mask, 4, -4).astype(np.float16)
-            yield PromptProgress(
-                n, len(prompts), "", (ObjectMask(prompt.id, 0, 0, scores, iou, self.stability, prompt.plane),)
-            )
+            found.append(ObjectMask(prompt.id, 0, 0, scores, iou, self.stability, prompt.plane))
+            yield PromptProgress(n, len(prompts), "", (found[-1],))
+        return found
 
 
 def rectangle(top, left, height, width, shape=(64, 96)):
@@ -47,7 +49,9 @@ def rectangle(top, left, height, width, shape=(64, 96)):
 
 
 def run(session, **settings):
-    return finish(everything_steps(session, EverythingSettings(spacing=4, **settings)))
+    objects, prompts = finish(everything_steps(session, EverythingSettings(spacing=4, **settings)))
+    assert [prompt.id for prompt in prompts] == [found.id for found in objects]
+    return objects
 
 
 def drawn(objects, shape=(64, 96)):
@@ -81,6 +85,18 @@ def test_reading_order_goes_by_the_first_pixel_not_by_the_box():
     assert same(run(Session([other, leaning])), [other, leaning])
 
 
+def test_objects_come_with_the_points_that_they_answer():
+    masks = [rectangle(40, 5, 12, 20), rectangle(4, 50, 20, 30), rectangle(4, 6, 12, 12)]
+    session = Session(masks)
+    objects, prompts = finish(everything_steps(session, EverythingSettings(spacing=4)))
+    for found, prompt in zip(objects, prompts, strict=True):
+        (place,) = prompt.points_yx.tolist()
+        assert tuple(place) in session.asked
+        assert (prompt.plane, prompt.positive.tolist()) == (3, [True])
+        (again,) = finish(session.predict_steps([prompt]))
+        assert same([again], drawn([found]))
+
+
 def test_nothing_but_background():
     assert run(Session([])) == []
 
@@ -102,6 +118,14 @@ def test_unsure_and_unstable_answers_are_left_out():
     assert same(run(Session(masks, stability=0.74), min_stability=0.7), masks)
 
 
+def test_unstable_answers_are_not_looked_at_more_closely():
+    session = Session([])
+    run(session)
+    assert session.least_stability == pytest.approx(0.3)
+    run(session, min_stability=0.0)
+    assert session.least_stability == 0
+
+
 def test_limits_of_the_area():
     masks = [rectangle(4, 6, 12, 12), rectangle(30, 6, 12, 13)]
     assert same(run(Session(masks, area_px=(145.0, 200.0))), [masks[1]])
@@ -119,7 +143,7 @@ def test_of_answers_that_are_alike_the_better_is_kept():
 
 def test_points_in_objects_beyond_doubt_are_spared():
     masks = [rectangle(10, 10, 40, 60)]
-    sure, unsure = Session(masks), Session(masks, iou=0.89)
+    sure, unsure = Session(masks), Session(masks, iou=0.84)
     steps = list(everything_steps(sure, EverythingSettings(spacing=4)))
     assert same(run(unsure), masks)
     assert len(sure.asked) < len(unsure.asked) == 16 * 24
@@ -156,7 +180,7 @@ def test_spacing_follows_the_window_unless_it_is_given():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (300, 5)])
 def test_small_and_narrow_images(shape):
     session = Session([], shape=shape)
-    assert finish(everything_steps(session, EverythingSettings(spacing=8))) == []
+    assert finish(everything_steps(session, EverythingSettings(spacing=8))) == ([], [])
     assert session.asked
 
 

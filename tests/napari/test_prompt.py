@@ -20,10 +20,14 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_matseg._napari import prompt_clicking, prompt_job
 from napari_matseg._napari import prompt_models as skin_models
+from napari_matseg._napari.centres import CentresWidget
 from napari_matseg._napari.layers import KEY, image_layer
+from napari_matseg._napari.models import LoadedModels
 from napari_matseg._napari.prompt import PromptWidget
 from napari_matseg._napari.prompt_layers import NEGATIVE, POSITIVE
 from napari_matseg._napari.prompt_points import ADD, NEW, TAKE_AWAY
+from napari_matseg._napari.prompt_sources import CENTRES, EVERYTHING, POINTS
+from napari_matseg.core.centres import Centres
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.objects import ObjectMask
 from napari_matseg.core.progress import Progress
@@ -31,7 +35,7 @@ from napari_matseg.core.prompt import PromptProgress
 from napari_matseg.core.prompts import Prompt
 from napari_matseg.core.sam.weights import PromptableModel
 from napari_matseg.errors import InputError, ModelError
-from napari_matseg.settings import PromptSettings
+from napari_matseg.settings import CentreSettings, EverythingSettings, PromptSettings
 
 RADIUS = 8.2
 Wait = Callable[[Any], None]
@@ -42,6 +46,7 @@ class DiskSession:
     """Stands in for `core.prompt.PromptSession`: answers with a disc round each positive point, less the negative."""
 
     embedded: ClassVar[list[int]] = []
+    ahead: ClassVar[list[int]] = []
     asked: ClassVar[list[Prompt]] = []
     gate: threading.Event | None = None
 
@@ -61,6 +66,10 @@ class DiskSession:
         self._shape, self._plane = micrograph.shape_yx, plane
         self.embedded.append(plane)
         yield Progress(3, 3)
+
+    def ahead_steps(self) -> Generator[Progress, None, None]:
+        self.ahead.append(self._plane)
+        yield Progress(1, 1)
 
     def predict_steps(self, prompts: Sequence[Prompt]) -> Generator[PromptProgress, None, list[ObjectMask]]:
         found = []
@@ -102,6 +111,7 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[DiskSession
     monkeypatch.setattr(skin_models, "load_promptable", load)
     monkeypatch.setattr(prompt_job, "PromptSession", DiskSession)
     monkeypatch.setattr(DiskSession, "embedded", [])
+    monkeypatch.setattr(DiskSession, "ahead", [])
     monkeypatch.setattr(DiskSession, "asked", [])
     monkeypatch.setattr(prompt_clicking, "SETTLE_MS", 0)
     return DiskSession
@@ -875,3 +885,211 @@ def test_table_is_saved(
     assert [row["label"] for row in rows] == ["1", "2"]
     assert rows[0]["area_px"] == str(disc(20, 30).sum())
     assert "Saved as" in widget.run_bar.message.text()
+
+
+# ---------------------------------------------------------------- without points
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let a search find particles at two places, and tell what it was asked with."""
+    places = np.array([[20.0, 30.0], [60.0, 100.0]])
+    asked: dict[str, Any] = {"places": places}
+
+    def detect(micrograph: Micrograph, settings: CentreSettings, *, plane: int, loaded: Any) -> Any:
+        yield Progress(1, 4)
+        asked.update(settings=settings, plane=plane)
+        found = asked["places"]
+        return Centres(found, np.full(len(found), 16.0), np.ones(len(found)), np.zeros(len(found), np.int8))
+
+    def everything(session: DiskSession, settings: EverythingSettings) -> Any:
+        yield Progress(0, 9)
+        asked.update(settings=settings, plane=session._plane)
+        prompts = [
+            Prompt(one, np.array([place]), np.array([True]), plane=session._plane)
+            for one, place in enumerate(asked["places"], start=1)
+        ]
+        return (yield from session.predict_steps(prompts)), prompts
+
+    monkeypatch.setattr(prompt_job, "detect_steps", detect)
+    monkeypatch.setattr(prompt_job, "everything_steps", everything)
+    monkeypatch.setattr(LoadedModels, "get", lambda *args: None)
+    return asked
+
+
+SEARCHES = [(CENTRES, "centres", "find"), (EVERYTHING, "points", "everything")]
+
+
+@pytest.mark.parametrize(("what", "name", "job"), SEARCHES)
+def test_one_press_finds_segments_and_leaves_the_points(
+    open_widget: Open, wait_for: Wait, noise: np.ndarray, searched: Any, what: str, name: str, job: str
+) -> None:
+    steel = image(noise, scale=(2, 3), units=("nm", "nm"), rotate=10)
+    widget = open_widget(steel)
+    widget.sources.what = what
+    widget.run_bar.run_button.click()
+    wait_for(widget)
+    objects, points = widget._viewer.layers["steel objects"], widget._viewer.layers[f"steel {name}"]
+    np.testing.assert_array_equal(objects.data == 1, disc(20, 30))
+    np.testing.assert_array_equal(objects.data == 2, disc(60, 100))
+    np.testing.assert_array_equal(points.data, searched["places"])
+    np.testing.assert_allclose(points.data_to_world((5, 7)), steel.data_to_world((5, 7)))
+    assert list(points.features["object"]) == [1, 2]
+    record = objects.metadata[KEY]["record"]
+    assert json.loads(json.dumps(record)) == record
+    assert record["job"] == job
+    assert record[what] == searched["settings"].model_dump(mode="json")
+    assert record["prompts"]["2"]["points_yx"] == [[60.0, 100.0]]
+    assert [row[0] for row in cells(widget)] == ["1", "2"]
+    assert "2 objects" in widget.run_bar.message.text()
+    assert "Click and see" in widget.run_bar.message.text()
+    # From here on it is about these points,
+    assert widget.sources.what == POINTS
+    assert widget.sources.points.layer == points
+    assert widget.run_bar.run_button.text() == "Segment points"
+    # and on another image about what was chosen.
+    widget._viewer.add_image(noise, name="copper")
+    assert widget.sources.what == what
+
+
+@pytest.mark.parametrize(("what", "name", "job"), SEARCHES)
+def test_what_was_found_is_corrected_by_clicks(
+    open_widget: Open,
+    wait_for: Wait,
+    settled: Settled,
+    noise: np.ndarray,
+    searched: Any,
+    session: Any,
+    what: str,
+    name: str,
+    job: str,
+) -> None:
+    widget = open_widget(image(noise))
+    widget.sources.what = what
+    widget.run()
+    wait_for(widget)
+    widget.bar.switch.setChecked(True)
+    settled(widget)
+    points = widget._viewer.layers[f"steel {name}"]
+    assert points.mode == "add"
+    assert widget._viewer.layers.selection.active == points
+    session.asked.clear()
+    widget.bar.turns[TAKE_AWAY].click()
+    points.add([60, 105])
+    settled(widget)
+    widget.clicking.accept()
+    assert result(widget)[60, 105] == 0
+    assert result(widget)[60, 100] == 2
+    assert [(prompt.id, len(prompt.points_yx)) for prompt in session.asked] == [(2, 2)]
+    points.remove([0])
+    assert set(np.unique(result(widget))) == {0, 2}
+    assert [row[0] for row in cells(widget)] == ["2"]
+
+
+@pytest.mark.parametrize("what", [CENTRES, EVERYTHING])
+def test_search_is_on_the_plane_that_is_shown(
+    open_widget: Open, wait_for: Wait, noise: np.ndarray, searched: Any, what: str
+) -> None:
+    widget = open_widget(Image(np.stack([noise] * 3), name="stack"))
+    widget._viewer.dims.set_point(0, 2)
+    widget.sources.what = what
+    widget.run()
+    wait_for(widget)
+    labels = widget._viewer.layers["stack objects"].data
+    np.testing.assert_array_equal(labels[2] == 1, disc(20, 30))
+    assert not labels[:2].any()
+    assert searched["plane"] == 2
+    assert widget.sources.points.layer.data[:, 0].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(("what", "words"), [(CENTRES, "No centres were found"), (EVERYTHING, "Nothing stood out")])
+def test_search_that_finds_nothing(
+    open_widget: Open, wait_for: Wait, noise: np.ndarray, searched: Any, what: str, words: str
+) -> None:
+    searched["places"] = np.zeros((0, 2))
+    widget = open_widget(image(noise))
+    widget.sources.what = what
+    widget.run()
+    wait_for(widget)
+    assert words in widget.run_bar.message.text()
+    assert len(widget._viewer.layers) == 1
+    assert widget.sources.what == what
+
+
+@pytest.mark.parametrize("what", [CENTRES, EVERYTHING])
+def test_cancelled_search_changes_nothing(
+    open_widget: Open,
+    wait_for: Wait,
+    noise: np.ndarray,
+    searched: Any,
+    session: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+    what: str,
+) -> None:
+    monkeypatch.setattr(session, "gate", threading.Event())
+    widget = open_widget(image(noise))
+    widget.sources.what = what
+    widget.run()
+    qtbot.waitUntil(lambda: "embedding" in widget.run_bar.note.text(), timeout=30_000)
+    widget.run_bar.cancel_button.click()
+    wait_for(widget)
+    assert "Cancelled" in widget.run_bar.message.text()
+    assert len(widget._viewer.layers) == 1
+    assert widget.sources.what == what
+
+
+def test_centres_are_found_as_an_open_detect_centres_says(
+    open_widget: Open, wait_for: Wait, noise: np.ndarray, searched: Any
+) -> None:
+    widget = open_widget(image(noise))
+    widget.sources.what = CENTRES
+    widget.form.data_bar.setChecked(False)
+    widget.run()
+    wait_for(widget)
+    assert searched["settings"] == CentreSettings(exclude_data_bar=False)
+    widget.search.how_button.click()
+    (centres,) = (w for w in widget._viewer.window.dock_widgets.values() if isinstance(w, CentresWidget))
+    centres.method.setCurrentIndex(centres.method.findData("log"))
+    centres.largest.setValue(20)
+    widget.sources.what = CENTRES
+    widget.run()
+    wait_for(widget)
+    assert searched["settings"].method == "log"
+    assert searched["settings"].max_diameter_px == 20
+    centres.smallest.setValue(30)
+    widget.sources.what = CENTRES
+    widget.run()
+    assert "above the largest" in widget.run_bar.message.text()
+
+
+def test_fields_are_those_of_what_is_segmented(
+    open_widget: Open, wait_for: Wait, noise: np.ndarray, searched: Any
+) -> None:
+    widget = open_widget(image(noise))
+    fields = widget.sources.new_button, widget.search.how_button, widget.search.spacing
+    for what, title, shown in (
+        (POINTS, "Segment points", 0),
+        (CENTRES, "Detect and segment", 1),
+        (EVERYTHING, "Segment everything", 2),
+    ):
+        widget.sources.what = what
+        assert [field.isVisibleTo(widget) for field in fields] == [k == shown for k in range(3)]
+        assert widget.run_bar.run_button.text() == title
+    widget.search.spacing.setValue(7.5)
+    widget.run()
+    wait_for(widget)
+    assert searched["settings"] == EverythingSettings(spacing=7.5)
+
+
+def test_details_are_embedded_behind_the_clicks(
+    live: PromptWidget, settled: Settled, wait_for: Wait, session: Any, qtbot: Any
+) -> None:
+    qtbot.waitUntil(lambda: not live.clicking.ahead.busy, timeout=30_000)
+    assert session.ahead == [0]
+    session.ahead.clear()
+    live.bar.switch.setChecked(False)
+    live.bar.switch.setChecked(True)
+    settled(live)
+    qtbot.waitUntil(lambda: not live.clicking.ahead.busy, timeout=30_000)
+    assert session.ahead == [0]

@@ -2,7 +2,8 @@
 
 `layer.metadata["napari_matseg"]` is a plain JSON object. An image has `kind` "image" and what its file says
 (`source`, `shape`, `dtype`, `pixel_size_nm`, `data_bar_rows`, `vendor`, `instrument`); labels have `kind`
-"classes" or "objects", their `classes`, `pixel_size_nm`, and the `record` of what made them.
+"classes" or "objects", their `classes`, `pixel_size_nm`, and the `record` of what made them. Layers that only show
+something of others have a `kind` of their own.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec
 
 KEY = "napari_matseg"
+OVERLAY = "overlay"
+"""The `kind` of a layer that only shows something of another one."""
 PLANE_AXES = "VUTZ"
 """Letters for axes before YX, the last ones first; what they mean is for the layer's axis labels to say."""
 LayerData = tuple[Any, dict[str, Any], str]

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_matseg._napari.jobs import Job
+from napari_matseg._napari.layers import KEY, OVERLAY
 from napari_matseg.core.progress import Progress
 from napari_matseg.settings import ClassSpec
 
@@ -34,7 +35,7 @@ FLAG_COLOUR = "#d9912b"
 
 
 class LayerChoice(QComboBox):
-    """A layer of the viewer, of some types.
+    """A layer of the viewer, of some types; none that only shows something of another one.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class LayerChoice(QComboBox):
     follow : bool
         Whether to choose the layer that is selected in the layer list, whenever it is of the types.
     none : str, optional
-        An item before all layers, for none of them.
+        An item before all layers, for none of them; once the user chooses it, no layer is chosen unasked.
     """
 
     refreshed = Signal()
@@ -67,6 +68,8 @@ class LayerChoice(QComboBox):
         self._types = tuple(types)
         self._prefer = prefer
         self._follow = follow
+        self._declined = False
+        self.activated.connect(self._on_activated)
         self.setPlaceholderText("choose a layer")
         shrink(self)
         events = viewer.layers.events
@@ -90,12 +93,13 @@ class LayerChoice(QComboBox):
     def refresh(self, event: Any = None) -> None:
         """List the layers anew; the choice stays, if it can."""
         there = [layer for layer in reversed(self._viewer.layers) if isinstance(layer, self._types)]
+        there = [layer for layer in there if layer.metadata.get(KEY, {}).get("kind") != OVERLAY]
         chosen = self.layer
         active = self._viewer.layers.selection.active
         if self._follow and active in there:
             chosen = active
         if chosen not in there:
-            chosen = next((layer for layer in there if self._prefer(layer)), None)
+            chosen = next((layer for layer in there if self._prefer(layer) and not self._declined), None)
         before = self.layer
         self.blockSignals(True)
         self.clear()
@@ -109,6 +113,9 @@ class LayerChoice(QComboBox):
         if chosen != before:  # not "is": napari hands plugins a new proxy of a layer each time
             self.currentIndexChanged.emit(self.currentIndex())
         self.refreshed.emit()
+
+    def _on_activated(self) -> None:
+        self._declined = self.layer is None
 
     def forget(self) -> None:
         """Take no more notice of the viewer."""

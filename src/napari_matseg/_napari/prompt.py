@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import numpy as np
-from napari.layers import Layer, Points
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.layers import file_of, full_resolution, micrograph_from_layer, placement
+from napari_matseg._napari.models import LoadedModels
 from napari_matseg._napari.parts import RunBar, Scroll
-from napari_matseg._napari.prompt_asked import say_left
 from napari_matseg._napari.prompt_bar import ClickBar, Keys
 from napari_matseg._napari.prompt_clicking import Clicking
 from napari_matseg._napari.prompt_form import PromptForm
-from napari_matseg._napari.prompt_job import answer_all
-from napari_matseg._napari.prompt_layers import mark
 from napari_matseg._napari.prompt_models import LoadedPromptable, ModelField
 from napari_matseg._napari.prompt_objects import ObjectsPane
-from napari_matseg._napari.prompt_results import Found, Shown, summarise
+from napari_matseg._napari.prompt_run import BUTTONS, Runs
+from napari_matseg._napari.prompt_search import Search
 from napari_matseg._napari.prompt_sources import Sources
 from napari_matseg.core.progress import Progress
-from napari_matseg.core.prompts import Left
 from napari_matseg.core.sam.zoo import fetch
 from napari_matseg.errors import MatsegError, ModelError
 from napari_matseg.settings import PromptSettings
 
 WIDTH, HEIGHT = 360, 640  # px
 Work = Generator[Progress, None, Any]
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Where results are to go, as it was when the run started."""
-
-    image: Layer
-    points: Points | None
-    place: dict[str, Any]
-    shape: tuple[int, ...]
-    n_points: int
 
 
 class PromptWidget(QWidget):
@@ -57,8 +40,9 @@ class PromptWidget(QWidget):
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = napari_viewer
-        self._models = LoadedPromptable()
-        self.destroyed.connect(self._models.clear)
+        self._models, self._segmenters = LoadedPromptable(), LoadedModels()
+        for models in (self._models, self._segmenters):
+            self.destroyed.connect(models.clear)
         self._closed = False
         self._then: Callable[[Any], None] | None = None
         self._next: tuple[Work, str] | None = None
@@ -70,25 +54,28 @@ class PromptWidget(QWidget):
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
 
-        self.sources = Sources(napari_viewer)
+        self.sources, self.search = Sources(napari_viewer), Search(napari_viewer)
         self.model = ModelField(self.fetch)
         self.form = PromptForm()
         self.bar = ClickBar()
-        self.run_bar = RunBar(self._job, self.run, "Segment points", "points")
+        self.run_bar = RunBar(self._job, self.run, "", "points")
         self.objects = ObjectsPane(napari_viewer)
         self.clicking = Clicking(napari_viewer, self.sources, self.bar, self.settings, self._models, self)
+        clicking = self.clicking
+        self.runs = Runs(napari_viewer, self.sources, self.search, clicking, self._models, self._segmenters)
         self._lay_out()
         self._connect()
-        clicking = self.clicking
         self._keys = Keys(
             napari_viewer, self.bar, clicking.accept, clicking.drop, clicking.undo, self.objects.next_flagged
         )
         self._suit_image()
+        self._on_what()
 
     def _lay_out(self) -> None:
         inner = QWidget()
         layout = QVBoxLayout(inner)
-        for widget in (self.sources, self.model, self.form, self.bar, self.run_bar):
+        self._parts = self.sources, self.search, self.model, self.form, self.bar
+        for widget in (*self._parts, self.run_bar):
             layout.addWidget(widget)
         layout.addWidget(self.objects, 1)
         layout.addStretch()
@@ -107,6 +94,7 @@ class PromptWidget(QWidget):
         self.model.changed.connect(self.clicking.prepare)
         self.form.changed.connect(self.clicking.prepare)
         self.bar.switch.toggled.connect(self._on_switch)
+        self.sources.changed.connect(self._on_what)
         self.sources.image.currentIndexChanged.connect(self._suit_image)
         self.sources.image.refreshed.connect(self._suit_image)
 
@@ -124,25 +112,15 @@ class PromptWidget(QWidget):
         return self.form.settings(name)
 
     def run(self) -> None:
-        """Start to segment all points; the labels come later, or an error is shown."""
+        """Start to segment what is asked for; the labels come later, or an error is shown."""
         if self._job.running:
             return
         try:
-            asked = self.sources.asked()
-            settings = self.settings()
-            image = self.sources.image.layer
-            micrograph = micrograph_from_layer(image)
+            work, title, show = self.runs.begin(self.settings())
         except MatsegError as error:
             self.run_bar.fail(str(error))
-            return
-        points = self.sources.points.layer
-        target = _Target(image, points, placement(image), tuple(full_resolution(image).shape), len(asked.points_yx))
-        self.clicking.refresh()  # the points have ids now
-        self._begin(
-            answer_all(micrograph, file_of(image), asked, settings, self._models),
-            f"Segmenting points on {image.name}",
-            lambda outcome: self._show(target, *outcome),
-        )
+        else:
+            self._begin(work, title, lambda outcome: self.run_bar.say(show(outcome)))
 
     def fetch(self) -> None:
         """Start to download the chosen model."""
@@ -161,7 +139,7 @@ class PromptWidget(QWidget):
         self.sources.forget()
         self._keys.forget()
         if not self._job.running:
-            self._models.clear()
+            self._forget_models()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the fields, which scroll where the window is low."""
@@ -178,22 +156,12 @@ class PromptWidget(QWidget):
     ) -> None:
         self._then, self._embedding = then, embedding
         self.run_bar.units = units
-        for part in (self.sources, self.model, self.form, self.bar):
+        for part in self._parts:
             part.setEnabled(embedding)
+        if not embedding:
+            self.clicking.ahead.stop()
         self.run_bar.begin()
         self._job.start(work, title)
-
-    def _show(self, target: _Target, found: Found, left: list[Left], note: str) -> None:
-        """Show what came out, where the image lies now."""
-        image, points = target.image, target.points
-        there = image in self._viewer.layers and tuple(full_resolution(image).shape) == target.shape
-        place = placement(image) if there else target.place
-        shown = Shown(self._viewer, found, f"{image.name} objects", place, points)
-        if points in self._viewer.layers and len(points.data) == target.n_points:
-            rows = np.array([item.row - 1 for item in left if item.kind == "point"], int)
-            mark(points, np.arange(target.n_points), rows)
-        self.clicking.add_results(image, shown)
-        self.run_bar.say(summarise(found, found.record["seconds"], (say_left(left), note)))
 
     def _on_to_embed(self, work: Work, title: str) -> None:
         if self._job.running:
@@ -219,10 +187,10 @@ class PromptWidget(QWidget):
 
     def _on_ended(self, cancelled: bool) -> None:
         embedding, self._embedding, self._then = self._embedding, False, None
-        for part in (self.sources, self.model, self.form, self.bar):
+        for part in self._parts:
             part.setEnabled(True)
         if self._closed:
-            self._models.clear()
+            self._forget_models()
         elif self._next is not None:
             self._later.start()  # once the run bar has noticed that this has ended
         elif cancelled and embedding:
@@ -243,3 +211,11 @@ class PromptWidget(QWidget):
 
     def _suit_image(self) -> None:
         self.form.suit(self.sources.image.layer)
+
+    def _on_what(self) -> None:
+        self.search.show_what(self.sources.what)
+        self.run_bar.run_button.setText(BUTTONS[self.sources.what])
+
+    def _forget_models(self) -> None:
+        self._models.clear()
+        self._segmenters.clear()

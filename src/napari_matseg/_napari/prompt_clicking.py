@@ -11,6 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_matseg._napari.layers import file_of, full_resolution, micrograph_from_layer, placement
+from napari_matseg._napari.prompt_ahead import Ahead
 from napari_matseg._napari.prompt_bar import ClickBar
 from napari_matseg._napari.prompt_job import embed
 from napari_matseg._napari.prompt_live import Live
@@ -70,6 +71,7 @@ class Clicking(QObject):
         self._pixels = 0
         self._refreshing = False
         self._read: tuple[Micrograph, dict[str, Any]] | None = None
+        self.ahead = Ahead(self)
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.setInterval(SETTLE_MS)
@@ -160,6 +162,7 @@ class Clicking(QObject):
                 self.live.change(settings)
                 return
             self.live.pause()
+            self.ahead.stop()
             self._wanted = wanted
             micrograph = micrograph_from_layer(self._image)
         except MatsegError as error:
@@ -175,6 +178,7 @@ class Clicking(QObject):
             self._read = micrograph, record
             self.said.emit(HOW)
             self.live.ready(session, micrograph, self._wanted[1])
+            self.ahead.start(session)
             self.prepare()  # settings may have changed meanwhile
 
     def highest(self) -> int:
@@ -216,6 +220,7 @@ class Clicking(QObject):
             self._image.events.data.disconnect(self._on_pixels)
             self.live.close()
             self.live.deleteLater()
+            self.ahead.stop()
         self.live = self._image = self._wanted = None
 
     def _begin_results(self) -> Shown:
@@ -244,12 +249,16 @@ class Clicking(QObject):
         if not on:
             self._end_live()
             return
+        points = self._sources.points.layer
         if self._sources.image.layer is None:
             self.failed.emit(NO_IMAGE)
-        elif self._sources.points.layer is None:
+        elif points is None:
             self._refreshing = True  # the choices learn of the new layer one by one
             self._sources.new_points()
             self._refreshing = False
+        elif points.mode == "pan_zoom":
+            self._viewer.layers.selection.active = points
+            points.mode = "add"
         self.refresh()
 
     def _on_turned(self, turn: str) -> None:

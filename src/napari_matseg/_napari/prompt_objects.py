@@ -11,14 +11,11 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_matseg._napari.prompt_places import ratio, to_world
+from napari_matseg._napari.camera import fly_to
 from napari_matseg._napari.prompt_results import Shown
 from napari_matseg._napari.tables import ObjectsTable
 from napari_matseg.core.export import write_csv
 from napari_matseg.errors import MatsegError
-
-NEAR = 6.0
-"""An object that is flown to takes at least 1 / so much of the view's shorter side."""
 
 
 class ObjectsPane(QWidget):
@@ -84,18 +81,7 @@ class ObjectsPane(QWidget):
         layer.selected_label = label
         y, x, extent = self._place(row)
         planes = np.unravel_index(row["plane"], self._shown.found.micrograph.shape_planes)
-        matrix, offset = to_world(layer)
-        units = self._viewer.layers.units or layer.units
-        factors = [ratio(unit, other) for unit, other in zip(layer.units, units[-layer.ndim :], strict=True)]
-        world = (offset + matrix @ [*map(int, planes), y, x]) * factors
-        axes = range(self._viewer.dims.ndim - layer.ndim, self._viewer.dims.ndim - 2)
-        for axis, place in zip(axes, world[:-2], strict=True):
-            self._viewer.dims.set_point(axis, place)
-        camera = self._viewer.scene.camera
-        camera.center = (0.0, *world[-2:])
-        pixel = abs(np.linalg.det(matrix[-2:, -2:])) ** 0.5 * factors[-1]
-        canvas = min(self._viewer.canvas.size) if extent else 0
-        camera.zoom = max(camera.zoom, min(canvas / (NEAR * extent * pixel), 8 / pixel)) if canvas else camera.zoom
+        fly_to(self._viewer, layer, [*map(int, planes), y, x], extent)
         self.visited.emit(label)
 
     def _place(self, row: dict[str, Any]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""The layers that prompts come from, as fields of a form."""
+"""What is to be segmented, and the layers that prompts come from, as fields of a form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from napari.layers import Image, Labels, Points, Shapes
 from napari.viewer import Viewer
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.layers import as_read, file_of, micrograph_from_layer
-from napari_matseg._napari.parts import Form, LayerChoice
+from napari_matseg._napari.parts import Form, LayerChoice, shrink
 from napari_matseg._napari.prompt_asked import Asked
 from napari_matseg._napari.prompt_form import TITLES
 from napari_matseg._napari.prompt_layers import OBJECT, collect, points_layer
@@ -18,11 +18,17 @@ from napari_matseg._napari.prompt_places import on_planes
 from napari_matseg.core.point_files import read_points
 from napari_matseg.errors import InputError, MatsegError
 
+POINTS, CENTRES, EVERYTHING = "points", "centres", "everything"
+WHATS = {
+    POINTS: ("my points", "What you point at: points, boxes, labels."),
+    CENTRES: ("detected centres", "Particles whose centres are found first, on the plane that is shown."),
+    EVERYTHING: ("everything", "All that stands out, on the plane that is shown."),
+}
 NO_IMAGE = "There is no image; open one, or choose an image layer."
 
 
 class Sources(QWidget):
-    """Which image, points, boxes and labels count.
+    """Which image counts, what is to be segmented on it, and which points, boxes and labels count.
 
     Parameters
     ----------
@@ -31,11 +37,18 @@ class Sources(QWidget):
 
     failed = Signal(str)
     """One line for the user."""
+    changed = Signal()
+    """Something else is to be segmented."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self.image = LayerChoice(viewer, [Image], follow=True)
+        self.what_choice = QComboBox()
+        for number, (what, (title, tip)) in enumerate(WHATS.items()):
+            self.what_choice.addItem(title, what)
+            self.what_choice.setItemData(number, tip, Qt.ItemDataRole.ToolTipRole)
+        self._searched: tuple[Image, str] | None = None
         self.points = LayerChoice(viewer, [Points], follow=True)
         self.shapes = LayerChoice(viewer, [Shapes], prefer=_never, none="none")
         self.labels = LayerChoice(viewer, [Labels], prefer=_never, none="none")
@@ -52,15 +65,35 @@ class Sources(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.new_button)
         row.addWidget(self.csv_button)
-        form = Form(TITLES)
+        form, self._pointed = Form(TITLES), Form(TITLES)
         form.add("Image", self.image)
-        form.add("Points", self.points)
-        form.add("", buttons)
-        form.add("Boxes", self.shapes)
-        form.add("Refine", self.labels)
+        form.add("Segment", shrink(self.what_choice))
+        self._pointed.add("Points", self.points)
+        self._pointed.add("", buttons)
+        self._pointed.add("Boxes", self.shapes)
+        self._pointed.add("Refine", self.labels)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(form)
+        layout.addWidget(self._pointed)
+        self.what_choice.currentIndexChanged.connect(self._on_what)
+        self.image.currentIndexChanged.connect(self._on_image)
+
+    @property
+    def what(self) -> str:
+        """What is to be segmented: `POINTS`, `CENTRES` or `EVERYTHING`."""
+        return str(self.what_choice.currentData())
+
+    @what.setter
+    def what(self, what: str) -> None:
+        self.what_choice.setCurrentIndex(self.what_choice.findData(what))
+
+    def take(self, points: Points) -> None:
+        """Go on with points that were found on the image, and for another image with what was chosen before."""
+        searched = self.image.layer, self.what
+        self.points.layer = points
+        self.what = POINTS
+        self._searched = searched
 
     def forget(self) -> None:
         """Take no more notice of the viewer."""
@@ -115,6 +148,15 @@ class Sources(QWidget):
         self._viewer.layers.selection.active = layer
         layer.mode = "add"
         return layer
+
+    def _on_what(self) -> None:
+        self._searched = None
+        self._pointed.setVisible(self.what == POINTS)
+        self.changed.emit()
+
+    def _on_image(self) -> None:
+        if self._searched is not None and self._searched[0] != self.image.layer:
+            self.what = self._searched[1]
 
     def _on_new(self) -> None:
         try:

@@ -12,9 +12,11 @@ from skimage.segmentation import find_boundaries, relabel_sequential
 
 from napari_matseg.core import synthetic
 from napari_matseg.core.augment import change_grey, crop_map, take
+from napari_matseg.core.image_pairs import file_named, truths_in, without_suffix
 from napari_matseg.core.normalise import GreyScale, grey_scale
 from napari_matseg.core.read import read
-from napari_matseg.core.truth import read_truth
+from napari_matseg.core.truth import IGNORE, read_truth
+from napari_matseg.core.truth_objects import TrueObjects, read_objects
 from napari_matseg.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_matseg.settings import DataSettings, TrainSettings
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".TIF", ".TIFF", ".PNG", ".JPG", ".JPEG", ".BMP")
 UNKNOWN_DISTANCE = -1.0
 
 
@@ -89,7 +90,7 @@ def split(data: DataSettings, seed: int, folder: Path) -> tuple[list[str], list[
         train, validation = [train[i] for i in order[held_out:]], [train[i] for i in sorted(order[:held_out])]
     else:
         validation = _names(data.validation, folder)
-    both = sorted(set(map(_stem, train)) & set(map(_stem, validation)))
+    both = sorted(set(map(without_suffix, train)) & set(map(without_suffix, validation)))
     if both:
         raise SettingsError(f"{both[0]} is in both train and validation; an image can be in one only.")
     if not train:
@@ -204,45 +205,58 @@ def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _stem(name: str) -> str:
-    """Name without the extension of an image; other dots belong to the name."""
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix in SUFFIXES else name
-
-
-def _file(folder: Path, name: str, what: str) -> Path:
-    """File of that name, whatever its extension."""
-    for path in (folder / name, *(folder / (_stem(name) + suffix) for suffix in SUFFIXES)):
-        if path.is_file():
-            return path
-    raise InputError(f"{folder / name}: there is no such {what}; check the names in the recipe and the data folder.")
-
-
 def files_of(data: DataSettings, name: str, folder: Path) -> tuple[Path, Path]:
     """Image and truth of that name, whatever their extensions.
 
-    Raises
-    ------
-    InputError
-        If one is missing.
-    """
-    image = _file(folder / data.images, name, "image")
-    return image, _file(folder / data.truth, _stem(name) + data.truth_suffix, "truth")
-
-
-def read_objects(path: Path) -> np.ndarray:
-    """Read object ids, made free of gaps, from a file of any integers.
+    Without a suffix in the settings, a truth may also have one of the usual endings; see `core.image_pairs`.
 
     Raises
     ------
     InputError
-        If it cannot be read, or holds something else.
+        If one is missing, or the truth could be one of several.
     """
-    objects_yx = read(path).plane()[0]
-    if objects_yx.dtype.kind not in "bui" or objects_yx.min() < 0:
-        raise InputError(f"{path}: must hold whole numbers, 0 and one for each object; save it as grey, with 16 bits.")
-    compact_yx: np.ndarray = relabel_sequential(objects_yx.astype(np.int64))[0]
-    return compact_yx
+    image = file_named(folder / data.images, name)
+    if image is None:
+        raise InputError(
+            f"{folder / data.images / name}: there is no such image; check the names in the recipe and the data folder."
+        )
+    truths = folder / data.truth
+    if truths.is_file():
+        return image, truths
+    truth_name = without_suffix(name) + data.truth_suffix
+    truth = file_named(truths, truth_name)
+    if truth is None and not data.truth_suffix:
+        like = truths_in(truths, [image])[image]
+        if len(like) > 1:
+            raise InputError(
+                f"{truths}: holds more than one truth for {image.name}, such as {like[0].name} and {like[1].name}; "
+                "leave one, or set data.truth_suffix."
+            )
+        truth = like[0] if like else None
+    if truth is None:
+        raise InputError(
+            f"{truths / truth_name}: there is no such truth; check the names in the recipe and the data folder."
+        )
+    return image, truth
+
+
+def read_gapless(path: Path, image: Path, shape_yx: tuple[int, int]) -> tuple[np.ndarray, TrueObjects]:
+    """Read object ids, made free of gaps; a picture must hold them as integers.
+
+    Returns
+    -------
+    objects_yx : int64 array, shape (height, width)
+        0, and one id from 1 for each object.
+    objects : TrueObjects
+        As they were read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds something else, or is of another image.
+    """
+    objects = read_objects(path, shape_yx=shape_yx, image=image, kind="ids")
+    return relabel_sequential(objects.labels_yx.astype(np.int64))[0], objects
 
 
 def check_shape(truth: Path, truth_yx: np.ndarray, image: Path, shape_yx: tuple[int, ...]) -> None:
@@ -266,13 +280,16 @@ def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
     micrograph = read(image_path)
     rows = micrograph.content_rows
     image_cyx = micrograph.plane(channels=settings.architecture.in_channels)
+    shape_yx = micrograph.shape_yx
     distance_yx = None
     if data.instances:
-        objects_yx = read_objects(truth_path)
+        objects_yx, objects = read_gapless(truth_path, image_path, shape_yx)
         classes_yx = (objects_yx > 0).astype(np.uint8)
+        if objects.ignore_yx is not None:
+            classes_yx[objects.ignore_yx] = IGNORE
         if settings.distance:
             distance_yx = relative_depth(objects_yx)[rows]
     else:
-        classes_yx = read_truth(truth_path, settings.classes).labels_yx
-    check_shape(truth_path, classes_yx, image_path, image_cyx.shape[1:])
-    return Example(_stem(name), image_cyx[:, rows], classes_yx[rows], distance_yx)
+        classes_yx = read_truth(truth_path, settings.classes, shape=shape_yx, image=image_path).labels_yx
+        check_shape(truth_path, classes_yx, image_path, shape_yx)
+    return Example(without_suffix(name), image_cyx[:, rows], classes_yx[rows], distance_yx)

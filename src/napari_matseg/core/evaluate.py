@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from napari_matseg.core.checkpoints import read_card
 from napari_matseg.core.export import read_labels_info
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.core.read import read
-from napari_matseg.core.truth import IGNORE, Truth, read_truth, to_classes
+from napari_matseg.core.truth import IGNORE, read_truth, to_classes
+from napari_matseg.core.truth_drawn import kind_of
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec
 
@@ -21,6 +23,25 @@ if TYPE_CHECKING:
     from napari_matseg.settings import Colour
 
 MAX_CLASSES = 64  # more different values than this are objects, not classes
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPair:
+    """Class ids of a prediction and of the truth, ready to be compared.
+
+    Attributes
+    ----------
+    predicted, true : uint8 array, shape (..., height, width)
+    mask : bool array of that shape, or None
+        Pixels that count; None for all.
+    notes : list of str
+        How the values were read, where that was not plain.
+    """
+
+    predicted: np.ndarray
+    true: np.ndarray
+    mask: np.ndarray | None
+    notes: list[str]
 
 
 def evaluate(
@@ -38,7 +59,7 @@ def evaluate(
     prediction : path, or integer array of any shape
         Class ids, or anything that `core.truth` makes class ids of.
     truth : path, or array
-        The same, of the same shape.
+        The same, of the same shape; or ImageJ's regions or COCO's JSON, in which the image has the prediction's name.
     classes : sequence of ClassSpec, optional
         Name and colour of each class; else as `classes_of` finds them.
     mapping : mapping, optional
@@ -60,17 +81,38 @@ def evaluate(
     """
     if classes is None:
         classes = classes_of(prediction, truth, mapping=mapping)
+    pair = read_pair(prediction, truth, classes, mapping=mapping, mask=mask)
+    return Scores(count(pair.predicted, pair.true, len(classes), ignore=IGNORE, mask=pair.mask)), pair.notes
+
+
+def read_pair(
+    prediction: str | Path | np.ndarray,
+    truth: str | Path | np.ndarray,
+    classes: Sequence[ClassSpec],
+    *,
+    mapping: Mapping[int | Colour, int] | None = None,
+    mask: np.ndarray | None = None,
+) -> ClassPair:
+    """Read a prediction and its truth as class ids; parameters and errors are those of `evaluate`."""
     if mask is None and not isinstance(prediction, np.ndarray):
-        mask = _content(Path(prediction))
-    predicted = _read(prediction, classes, None, "prediction", in_colour=False)
-    true = _read(truth, classes, mapping, "truth", in_colour=_in_colour(truth, predicted.labels_yx))
+        mask = content_mask(Path(prediction))
+    if isinstance(prediction, np.ndarray):
+        predicted = to_classes(prediction, classes, None, "prediction", colour=False)
+    else:
+        predicted = read_truth(Path(prediction), classes)
+    if isinstance(truth, np.ndarray):
+        in_colour = _in_colour(truth, predicted.labels_yx)
+        true = to_classes(truth, classes, mapping, "truth", colour=in_colour)
+    else:
+        image = None if isinstance(prediction, np.ndarray) else prediction
+        true = read_truth(Path(truth), classes, mapping, shape=predicted.labels_yx.shape, image=image)
     if predicted.labels_yx.shape != true.labels_yx.shape:
         raise InputError(
             f"{_name(truth, 'truth')}: has shape {true.labels_yx.shape} and the prediction "
             f"{predicted.labels_yx.shape}; give the truth of the same image, neither cropped nor scaled."
         )
-    counts = count(predicted.labels_yx, true.labels_yx, len(classes), ignore=IGNORE, mask=mask)
-    return Scores(counts), [note for note in (predicted.note, true.note) if note]
+    notes = [note for note in (predicted.note, true.note) if note]
+    return ClassPair(predicted.labels_yx, true.labels_yx, mask, notes)
 
 
 def classes_of(
@@ -126,6 +168,8 @@ def _in_colour(truth: str | Path | np.ndarray, prediction: str | Path | np.ndarr
 def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> int:
     if isinstance(labels, np.ndarray):
         pixels, name = labels, role
+    elif kind_of(Path(labels)) is not None:
+        return 1
     else:
         micrograph = read(labels)
         pixels, in_colour, name = np.asarray(micrograph.pixels), micrograph.is_colour, micrograph.name
@@ -144,7 +188,7 @@ def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> 
     return int(highest)
 
 
-def _content(prediction: Path) -> np.ndarray | None:
+def content_mask(prediction: Path) -> np.ndarray | None:
     """Pixels that were segmented, by the record in the file; None for all of them."""
     if prediction.suffix.lower() not in (".tif", ".tiff"):
         return None
@@ -160,16 +204,3 @@ def _content(prediction: Path) -> np.ndarray | None:
 
 def _name(labels: str | Path | np.ndarray, role: str) -> str:
     return role if isinstance(labels, np.ndarray) else str(labels)
-
-
-def _read(
-    labels: str | Path | np.ndarray,
-    classes: Sequence[ClassSpec],
-    mapping: Mapping[int | Colour, int] | None,
-    role: str,
-    *,
-    in_colour: bool,
-) -> Truth:
-    if isinstance(labels, np.ndarray):
-        return to_classes(labels, classes, mapping, role, colour=in_colour)
-    return read_truth(Path(labels), classes, mapping)

@@ -31,7 +31,9 @@ ACROSS = 32
 """Points along the side of a window where no spacing is asked for, as segment-anything has them."""
 CHUNK = 64
 """Points that are asked for before their answers can spare others."""
-SURE = 0.9
+HOPEFUL = 0.4
+"""Share of the least stability that an answer must have to be looked at more closely: most are background."""
+SURE = 0.85
 """Predicted IoU and stability from which on an object may spare the points that lie in it,"""
 AGREEING = 3
 """if so many points gave it: then it hardly holds others, such as the particles of an agglomerate."""
@@ -51,7 +53,7 @@ def everything_steps(
     Points of a grid are asked for one after another, coarse ones first. Empty, unsure and unstable answers, those
     outside the limits of the area, and background (more than half of the image, or touching three of its sides) are
     left out; of those that are alike the best is kept. Points in an object that is beyond doubt, with predicted IoU
-    and stability from 0.9 and given by three points, are spared; the last progress says how many. Memory is bounded
+    and stability from 0.85 and given by three points, are spared; the last progress says how many. Memory is bounded
     by the objects that are kept and the answers to 64 points.
 
     Parameters
@@ -96,7 +98,7 @@ def everything_steps(
                     chunk.append(point)
             prompts = [_ask(k, at, image.plane) for k, at in enumerate(chunk, 1)]
             found: list[ObjectMask] = []
-            for step in session.predict_steps(prompts):
+            for step in session.predict_steps(prompts, least_stability=HOPEFUL * settings.min_stability):
                 if session.image is not image:
                     raise InputError("the image was replaced by another one; ask again for that one.")
                 found += step.found

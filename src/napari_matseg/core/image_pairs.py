@@ -64,11 +64,9 @@ def match_files(
     [(PosixPath('run 3/A1_labels.tif'), PosixPath('truth/a1.zip'))]
     """
     if isinstance(images, Path):
-        root, images = images, find_images(images, truth, prefer=prefer)
-    else:
-        root = Path(os.path.commonpath([image.absolute().parent for image in images])) if images else Path()
+        images = find_images(images, truth, prefer=prefer)
     if truth.is_dir():
-        return _match_folder(images, root, truth)
+        return _match_folder(images, truth)
     if len(images) == 1:
         return [(images[0], truth)]
     if truth.suffix.lower() != ".json":
@@ -110,7 +108,8 @@ def find_images(folder: Path, truth: Path | None = None, *, prefer: Sequence[str
     for group in groups.values():
         endings = [one for one in prefer if one in group] or ([next(iter(group))] if len(group) == 1 else [])
         if not endings and set(group) - PICTURES:
-            raise InputError(f"{_names(sum(group.values(), []))}: are of one image; leave one in {folder}.")
+            several = [path for paths in group.values() for path in paths]
+            raise InputError(f"{_names(several)}: are of one image; leave one in {folder}.")
         for ending in set(endings[:1]) - PICTURES:
             if len(group[ending]) > 1:
                 raise InputError(f"{_names(group[ending])}: are of one image; leave one in {folder}.")
@@ -118,6 +117,21 @@ def find_images(folder: Path, truth: Path | None = None, *, prefer: Sequence[str
     if not found:
         raise InputError(f"{folder}: holds no image; name another folder.")
     return sorted(found)
+
+
+def truths_in(folder: Path, images: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Find what may be the truth of each image in a folder and its sub-folders, by the rules of `match_files`."""
+    taken = {image.resolve() for image in images}
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    tables: list[Path] = []
+    for path in _walk(folder, IMAGE_SUFFIXES + DRAWN_SUFFIXES):
+        name, ending = _parted(stem_of(path))
+        if path.suffix.lower() == ".json":
+            tables.append(path)
+        elif path.resolve() not in taken and ending not in PICTURES:
+            for one in {stem_of(path), name}:
+                by_name[one].append(path)
+    return {image: _nearest(image, _like(image, by_name) or _in_tables(image, tables), folder) for image in images}
 
 
 def file_named(folder: Path, name: str) -> Path | None:
@@ -171,37 +185,29 @@ def bare(stem: str) -> str:
     return _parted(stem)[0]
 
 
-def _match_folder(images: Sequence[Path], root: Path, folder: Path) -> list[tuple[Path, Path]]:
-    taken = {image.resolve() for image in images}
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    tables: list[Path] = []
-    for path in _walk(folder, IMAGE_SUFFIXES + DRAWN_SUFFIXES):
-        name, ending = _parted(stem_of(path))
-        if path.suffix.lower() == ".json":
-            tables.append(path)
-        elif path.resolve() not in taken and ending not in PICTURES:
-            for one in {stem_of(path), name}:
-                by_name[one].append(path)
-    pairs, missing, several = [], [], []
-    for image in images:
-        place = image.absolute().parent.relative_to(root.absolute())
-        found = _like(image, by_name) or _in_tables(image, tables)
-        found = [path for path in found if path.parent.relative_to(folder) == place] or found
-        if len(found) == 1:
-            pairs.append((image, found[0]))
-        else:
-            (several if found else missing).append(image)
-    if several:
-        found = _like(several[0], by_name) or _in_tables(several[0], tables)
-        raise InputError(
-            f"{folder}: holds more than one truth for {_names(several)}; it should be named {_expected(several[0])}, "
-            f"and of {_names(found)} leave one."
-        )
+def _match_folder(images: Sequence[Path], folder: Path) -> list[tuple[Path, Path]]:
+    found = truths_in(folder, images)
+    for image, truths in found.items():
+        if len(truths) > 1:
+            raise InputError(
+                f"{folder}: holds more than one truth for {image.name}: {_names(truths)}; "
+                f"leave one, named {_expected(image)}."
+            )
+    missing = [image for image, truths in found.items() if not truths]
     if missing:
-        raise InputError(
-            f"{folder}: holds no truth for {_names(missing)}; it should be named {_expected(missing[0])}."
-        )
-    return pairs
+        raise InputError(f"{folder}: holds no truth for {_names(missing)}; it should be named {_expected(missing[0])}.")
+    return [(image, found[image][0]) for image in images]
+
+
+def _nearest(image: Path, truths: list[Path], folder: Path) -> list[Path]:
+    """Truths whose sub-folders have the names of those that the image is in, the most of them."""
+    parents = [_normal(name) for name in image.absolute().parent.parts]
+    depths = {}
+    for path in truths:
+        place = [_normal(name) for name in path.parent.relative_to(folder).parts]
+        if parents[len(parents) - len(place) :] == place:
+            depths[path] = len(place)
+    return [path for path, depth in depths.items() if depth == max(depths.values())] or truths
 
 
 def _like(image: Path, by_name: dict[str, list[Path]]) -> list[Path]:

@@ -244,12 +244,17 @@ class PromptSession:
         """
         return finish(self.predict_steps([prompt]))[0]
 
-    def predict_steps(self, prompts: Sequence[Prompt]) -> Generator[PromptProgress, None, list[ObjectMask]]:
+    def predict_steps(
+        self, prompts: Sequence[Prompt], *, least_stability: float = 0.0
+    ) -> Generator[PromptProgress, None, list[ObjectMask]]:
         """Answer many prompts, each as `predict` does; closing the generator cancels.
 
         Parameters
         ----------
         prompts : sequence of Prompt
+        least_stability : float
+            Answers that are less stable are given as they are, and not asked for again in a window that would suit
+            them better.
 
         Yields
         ------
@@ -280,7 +285,7 @@ class PromptSession:
             for batch in self._batches(opened, window, waiting.pop(window)):
                 new: dict[int, ObjectMask] = {}
                 for asked, answer in self._answer(opened, window, batch):
-                    box = bounding_box(answer)
+                    box = bounding_box(answer) if answer.stability >= least_stability else None
                     onward = box and opened.windows.next(window, asked.aim, box, again=asked.again)
                     if onward:
                         waiting[onward].append(replace(asked, again=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_matseg.core.dataset import check_shape, files_of, read_objects, split
+from napari_matseg.core.dataset import check_shape, files_of, read_gapless, split
 from napari_matseg.core.normalise import grey_scale
 from napari_matseg.core.read import read
 from napari_matseg.core.truth import read_truth
@@ -87,10 +87,11 @@ def _load(source: PromptSource, name: str, folder: Path) -> PromptExample:
     micrograph = read(image_path)
     image_yx = micrograph.plane()[0]
     if source.classes is None:
-        objects_yx = read_objects(truth_path)
+        objects_yx, _ = read_gapless(truth_path, image_path, micrograph.shape_yx)
     else:
-        objects_yx = _pieces(read_truth(truth_path, source.classes).labels_yx, len(source.classes))
-    check_shape(truth_path, objects_yx, image_path, image_yx.shape)
+        truth = read_truth(truth_path, source.classes, shape=micrograph.shape_yx, image=image_path)
+        objects_yx = _pieces(truth.labels_yx, len(source.classes))
+        check_shape(truth_path, objects_yx, image_path, image_yx.shape)
     rows = micrograph.content_rows
     return PromptExample.of(image_yx[rows], objects_yx[rows])
 

@@ -53,7 +53,7 @@ def read(path: str | Path) -> Micrograph:
     all the same, it is given its luminance.
     """
     path = Path(path)
-    start = _start(path)
+    start = first_bytes(path)
     # Both are slow to import, and many a run needs neither.
     if start.startswith(TIFF_STARTS):
         from napari_matseg.core.read_tiff import read_tiff
@@ -92,8 +92,14 @@ def as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
     return Micrograph(array, "YX")
 
 
-def _start(path: Path) -> bytes:
-    """First bytes of the file, enough to tell its kind."""
+def first_bytes(path: Path) -> bytes:
+    """Read the first bytes of a file, enough to tell its kind.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is empty or cannot be read.
+    """
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; name an image file in it.")

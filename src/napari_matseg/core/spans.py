@@ -63,7 +63,11 @@ class Spans:
 
 
 def fill(
-    rings: Sequence[NDArray[np.float64]], parts: Sequence[int], owners: Sequence[int], shape_yx: tuple[int, int]
+    rings: Sequence[NDArray[np.float64]],
+    parts: Sequence[int],
+    owners: Sequence[int],
+    shape_yx: tuple[int, int],
+    name: str = "outlines",
 ) -> Spans:
     """Find the pixels inside polygons.
 
@@ -78,6 +82,8 @@ def fill(
         The shape, counted from 0, that each part is of; it has the pixels of all its parts.
     shape_yx : (int, int)
         Height and width of the plane; what lies outside is cut off.
+    name : str
+        What to call the polygons in messages.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def fill(
     part = np.repeat([p for p, ring in zip(parts, rings, strict=True) if len(ring) > 2], [len(side) for side in sides])
     corners = np.concatenate(sides).astype(np.float64)
     if not (np.abs(corners) <= FARTHEST).all():  # nor is NaN
-        raise InputError("a coordinate is no place in an image")
+        raise InputError(f"{name}: a corner is no place in an image; draw it again.")
     # Upwards or downwards, a side gives the same crossings: neighbours that share it agree.
     swap = corners[:, 1] > corners[:, 3]
     corners[swap] = corners[swap][:, [2, 3, 0, 1]]
@@ -103,7 +109,7 @@ def fill(
     first, end = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (y0, y1))
     n_rows = end - first
     if n_rows.sum() > 2 * MOST_RUNS:
-        raise InputError("the outlines are absurdly long")
+        raise InputError(f"{name}: the outlines are absurdly long; draw fewer objects, or simpler ones.")
     side = np.repeat(np.arange(len(first)), n_rows)
     row = np.arange(len(side)) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows) + first[side]
     x = x0[side] + (row + 0.5 - y0[side]) * ((x1 - x0)[side] / (y1 - y0)[side])
@@ -151,7 +157,9 @@ def of_counts(counts: NDArray[np.int64], owner: int, shape_yx: tuple[int, int]) 
     return Spans(np.full(len(run), owner), top * width + column, bottom - top, np.full(len(run), width))
 
 
-def paint(spans: Spans, order: NDArray[np.int64], shape_yx: tuple[int, int]) -> NDArray[np.uint32]:
+def paint(
+    spans: Spans, order: NDArray[np.int64], shape_yx: tuple[int, int], name: str = "objects"
+) -> NDArray[np.uint32]:
     """Paint shapes into a plane.
 
     Parameters
@@ -160,6 +168,8 @@ def paint(spans: Spans, order: NDArray[np.int64], shape_yx: tuple[int, int]) -> 
     order : int64 array, shape (n_shapes,)
         Numbers of the shapes in the order of painting; what is painted later covers what is there.
     shape_yx : (int, int)
+    name : str
+        What to call the shapes in messages.
 
     Returns
     -------
@@ -173,7 +183,10 @@ def paint(spans: Spans, order: NDArray[np.int64], shape_yx: tuple[int, int]) -> 
     """
     total = int(spans.length.sum())
     if len(spans.length) > MOST_RUNS or total > max(MOST_LAYERS * shape_yx[0] * shape_yx[1], 2**24):
-        raise InputError(f"the objects together have {total} pixels, which is absurdly many")
+        raise InputError(
+            f"{name}: the objects together have {total} pixels, many times those of the image; draw fewer, or give "
+            "the image that they are of."
+        )
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     runs = np.argsort(rank[spans.owner], kind="stable")

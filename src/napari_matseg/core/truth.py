@@ -1,7 +1,8 @@
 """Truth as people have it, made into class ids.
 
 People draw truth as class ids, as black and white, as one id per object, or in colours over the micrograph.
-All come out as a uint8 array of class ids; where something had to be interpreted, a note says what.
+All come out as a uint8 array of class ids; where something had to be interpreted, a note says what. Outlines of
+ImageJ and COCO are read in `core.truth_drawn`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.metrics import list_values
+from napari_matseg.core.truth_drawn import drawn_classes, kind_of
 from napari_matseg.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -47,17 +49,31 @@ class Truth:
     note: str | None = None
 
 
-def read_truth(path: Path, classes: Sequence[ClassSpec], mapping: Mapping[int | Colour, int] | None = None) -> Truth:
+def read_truth(
+    path: Path,
+    classes: Sequence[ClassSpec],
+    mapping: Mapping[int | Colour, int] | None = None,
+    *,
+    shape: tuple[int, ...] | None = None,
+    image: str | Path | None = None,
+) -> Truth:
     """Read a truth file as class ids.
 
     Parameters
     ----------
     path : Path
-        An image of class ids, a mask, an image of object ids, or a drawing in the classes' colours.
+        An image of class ids, a mask, an image of object ids, or a drawing in the classes' colours; a .roi or .zip of
+        ImageJ's regions of interest; or COCO's JSON. An object of the last two is of the class that its region or
+        category has the name of, numbers after it aside, or of the class with the number of its region's group; if
+        none has such a name and there is only one class beside the background, all are of that one.
     classes : sequence of ClassSpec
         The classes, in the order of their ids.
     mapping : mapping, optional
-        What the values mean; see `to_classes`.
+        What the values mean; see `to_classes`. Of regions, what their groups mean, and of COCO, its category ids.
+    shape : tuple of int, optional
+        That of the image, planes first and without the axis of colour; regions of ImageJ need it.
+    image : str or Path, optional
+        Name of the image, by which COCO's JSON is asked; None: the only one in it.
 
     Raises
     ------
@@ -68,6 +84,8 @@ def read_truth(path: Path, classes: Sequence[ClassSpec], mapping: Mapping[int | 
     """
     from napari_matseg.core.read import read
 
+    if kind_of(path) is not None:
+        return Truth(*drawn_classes(path, classes, mapping, shape, image))
     micrograph = read(path)
     pixels = np.asarray(micrograph.pixels[...])
     return to_classes(pixels, classes, mapping, micrograph.name, colour=micrograph.is_colour)
@@ -121,7 +139,7 @@ def to_classes(
     Truth(labels_yx=array([[0, 1],
            [1, 0]], dtype=uint8), note="truth: 255 read as 'pore'")
     """
-    values = _whole_numbers(np.asarray(pixels), name)
+    values = whole_numbers(np.asarray(pixels), name)
     if not 0 < len(classes) <= IGNORE:
         raise SettingsError(f"{name}: truth can have 1 to {IGNORE} classes, not {len(classes)}.")
     if colour is None:
@@ -183,7 +201,14 @@ def parse_mapping(text: str, classes: Sequence[ClassSpec]) -> dict[int | Colour,
     return mapping
 
 
-def _whole_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
+def whole_numbers(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Take integers, booleans, and floats that are whole numbers as integers.
+
+    Raises
+    ------
+    InputError
+        If there are no pixels, or others than these.
+    """
     if values.size == 0:
         raise InputError(f"{name}: the truth holds no pixels (shape {values.shape}).")
     if values.dtype.kind == "b":

@@ -82,7 +82,7 @@ def interval(counts: Sequence[T], score: Callable[[T], Any], settings: EvaluateS
     >>> hits_of_pixels = [np.array([hits, 100]) for hits in (90, 85, 95, 70, 88, 92)]
     >>> low, high = interval(hits_of_pixels, lambda total: total[0] / total[1], EvaluateSettings())
     >>> round(low, 2), round(high, 2)
-    (0.8, 0.92)
+    (0.79, 0.92)
     """
     if not len(counts):
         raise InputError("a confidence interval needs the counts of at least one image; there are none.")

@@ -107,7 +107,7 @@ class BoundaryScores:
     >>> truth[2:6, 2:6] = 1
     >>> scores = BoundaryScores(count_boundaries(np.roll(truth, 1, axis=1), truth, 2, tolerance_px=0.5))
     >>> scores.f1.round(3)
-    array([0.5, 0.5])
+    array([0.375, 0.5  ])
     >>> scores.hausdorff95
     array([1., 1.])
     """

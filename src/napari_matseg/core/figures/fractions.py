@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_matseg.core.figures.plot import (
+    COLUMN_IN,
+    LETTER_IN,
     SMALL,
     finish,
     legend_below,
@@ -17,6 +18,7 @@ from napari_matseg.core.figures.plot import (
     shortened,
     spare_box,
     styled,
+    wrapped,
 )
 from napari_matseg.errors import InputError
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from napari_matseg.settings import ClassSpec
 
 GREY = (0.6, 0.6, 0.6)
+NUMBERS_IN = 1.4
+"""Width that fraction and interval in numbers need to the right of their bar, in inches."""
 
 
 def fractions_figure(fractions: DataFrame, classes: Sequence[ClassSpec] = ()) -> Plot:
@@ -56,6 +60,7 @@ def fractions_figure(fractions: DataFrame, classes: Sequence[ClassSpec] = ()) ->
         raise InputError("there are no phase fractions to draw; give those of at least one class.")
     colours = {spec.name: tuple(value / 255 for value in spec.colour) for spec in classes}
     names = [str(name) for name in fractions["class"]]
+    labels = [shortened(name, 20) for name in names]
     share, low, high = (100 * fractions[name].to_numpy(np.float64) for name in ("fraction", "ci95_low", "ci95_high"))
     places = np.arange(len(names))
     known = np.isfinite(low) & np.isfinite(high)
@@ -87,14 +92,14 @@ def fractions_figure(fractions: DataFrame, classes: Sequence[ClassSpec] = ()) ->
                 text += f" ({number(low[place])} to {number(high[place])})"
             right = np.nanmax([share[place], high[place], 0.0])
             axes.annotate(text, (right, place), (5, 0), textcoords="offset points", va="center", fontsize=SMALL)
-        axes.set_yticks(places, [shortened(name, 22) for name in names])
+        axes.set_yticks(places, labels)
         axes.invert_yaxis()
-        # Bars leave the right part to their numbers.
-        widest = max(float(np.nanmax(np.r_[share, high, 0.0])), 1e-9)
-        axes.set_xlim(0, 1.75 * widest)
-        axes.spines["bottom"].set_bounds(0, min(100, 1.75 * widest))
-        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(100, 1.75 * widest)])
+        room = COLUMN_IN - LETTER_IN * max(map(len, labels))
+        right = room / (room - NUMBERS_IN) * max(float(np.nanmax(np.r_[share, high, 0.0])), 1e-9)
+        axes.set_xlim(0, right)
+        axes.spines["bottom"].set_bounds(0, min(100, right))
+        axes.set_xticks([tick for tick in axes.get_xticks() if tick <= min(100, right)])
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("Area fraction (%)")
-        legend_below(figure, [(no_handle(), fill(note, 62))])
+        legend_below(figure, [(no_handle(), wrapped(note))])
         return finish(figure, fractions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.core.export import replacing
@@ -32,8 +33,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 """Told apart by colour-blind people too: Okabe and Ito (2008), Color Universal Design, without its yellow."""
 DASHES = ("-", "--", "-.", ":")
 DPI = 300
+LINE = 60
+"""Letters of `SMALL` that a line below the axes holds."""
 LINE_IN = 0.13
-"""Height of a line of a legend in inches."""
+LETTER_IN = 0.055
+"""Height of a line and about the width of a letter of `SMALL` in inches."""
 STYLE: dict[str, Any] = {
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
@@ -168,12 +172,17 @@ def shortened(name: str, most: int) -> str:
     Examples
     --------
     >>> shortened("particles_of_sample_17.tif", 16)
-    'particles…17.tif'
+    'particle…_17.tif'
     """
     if len(name) <= most:
         return name
     tail = (most - 1) // 2
     return f"{name[: most - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def wrapped(text: str) -> str:
+    """Break a line of a legend that is wider than the figure."""
+    return fill(text, LINE, break_on_hyphens=False)
 
 
 def number(value: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from napari_matseg.core.figures.plot import (
     COLOURS,
     COLUMN_IN,
+    LETTER_IN,
     PAGE_IN,
     finish,
     legend_below,
@@ -71,7 +72,8 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
         {"truth": np.repeat(names, n), "prediction": names * n, "pixels": pixels.ravel(), "share": share.ravel()}
     )
     labels = [shortened(name, NAME) for name in names]
-    beside = 0.35 + 0.055 * max(map(len, labels))  # what names and the label of the axis need
+    longest = LETTER_IN * max(map(len, labels))
+    beside = 0.35 + longest  # what names and the label of the axis need
     cell = min(max(CELL_IN, (COLUMN_IN - beside) / n), LARGEST_CELL_IN, (PAGE_IN - beside) / n)
     with styled():
         figure = new_figure(beside + 0.1 + cell * n, max(COLUMN_IN, beside + 0.1 + cell * n))
@@ -79,7 +81,7 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
         axes.set_facecolor("0.85")  # of classes that the truth does not have
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(share if n <= WRITTEN else np.empty((0, 0))):
-            text = f"{number(100 * value)} %" if value == value else "-"
+            text = _percent(value)
             colour = "white" if value >= DARK else "black"
             axes.text(column, row - 0.13, text, ha="center", va="center", color=colour, fontsize=6.5)
             axes.text(
@@ -91,7 +93,7 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
                 color=colour,
                 fontsize=5.5,
             )
-        axes.set_xticks(range(n), labels, rotation=90 if n > 3 else 0)
+        axes.set_xticks(range(n), labels, rotation=90 if longest > cell else 0)
         axes.set_yticks(range(n), labels)
         axes.set_xlabel("Prediction")
         axes.set_ylabel("Truth")
@@ -102,6 +104,19 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
         plot = finish(figure, data)
         axes.tick_params(which="both", length=0)
         return plot
+
+
+def _percent(share: float) -> str:
+    """Write a share with one decimal.
+
+    Examples
+    --------
+    >>> _percent(0.5), _percent(0.0), _percent(1e-5), _percent(float("nan"))
+    ('50.0 %', '0.0 %', '<0.1 %', '-')
+    """
+    if share != share:
+        return "-"
+    return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def _short(pixels: int) -> str:
@@ -144,7 +159,7 @@ def agreement_figure(scores: InstanceScores) -> Plot:
             ("panoptic quality", scores.panoptic_quality, "^:"),
         )
         for (name, values, style), colour in zip(curves, COLOURS, strict=False):
-            (line,) = axes.plot(counts.thresholds, values, style, color=colour)
+            (line,) = axes.plot(counts.thresholds, values, style, color=colour, clip_on=False)
             entries.append((line, name))
         axes.set_ylim(0, 1)
         axes.set_xlabel("IoU from which on objects are the same")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from napari_matseg.core.figures.plot import (
     shortened,
     spare_box,
     styled,
+    wrapped,
 )
 from napari_matseg.core.measure.edges import describe
 from napari_matseg.core.measure.sizes import MOST_BINS, pool
@@ -44,7 +44,6 @@ D_VALUES = " | ".join(f"D{percent}" for percent in PERCENTILES)
 HEAD = f"name (objects): {D_VALUES}"
 FEW = 4
 """Distributions, more of which hide each other: their histograms are not filled, and not fitted."""
-WRAP = 58  # letters in a line of the legend
 QUANTITIES = {
     "diameter": "Equivalent circle diameter",
     "feret_max": "Largest Feret diameter",
@@ -174,7 +173,7 @@ class _Drawn:
         self, sizes: Sequence[Sizes], names: Sequence[str], by: Weighting, log: bool | Literal["auto"]
     ) -> None:
         if len(names) != len(sizes):
-            raise InputError(f"{len(sizes)} size distributions need as many names, not {len(names)}.")
+            raise InputError(f"there are {len(names)} names for {len(sizes)} size distributions; give each its own.")
         self.sizes, self.names, self.by = sizes, names, by
         self.pooled = pool(sizes)
         self.columns = (f"{self.pooled.quantity}_{self.pooled.unit}", f"upper_{self.pooled.unit}")
@@ -315,9 +314,9 @@ class _Drawn:
             f"log-normal: median {number(fit.median / self.scale)} {self.unit}, "
             f"geometric std {number(fit.geometric_std)}, KS {number(fit.ks_distance)}"
         )
-        return fill(words, WRAP)
+        return wrapped(words)
 
     def edge_entry(self) -> list[tuple[Any, str]]:
         """Name the edge correction in the legend."""
         words = describe([each.edge for each in self.sizes if each.edge])
-        return [(no_handle(), fill(f"edge: {words}", WRAP))] if words else []
+        return [(no_handle(), wrapped(f"edge: {words}"))] if words else []

@@ -78,7 +78,7 @@ def perimeters(
     A single pixel has two ends in each of the directions:
 
     >>> perimeters(np.array([1]), np.array([1]), np.zeros((3, 1), int), (1.0, 1.0)).round(3)
-    array([2.681])
+    array([2.682])
     """
     height, width = pixel
     diagonal = float(np.hypot(height, width))

@@ -34,7 +34,7 @@ def left_chain(k: NDArray[np.int64], y: NDArray[np.int64], x: NDArray[np.int64])
     Examples
     --------
     >>> k = np.zeros(5, int)
-    >>> [column.tolist() for column in left_chain(k, np.arange(5), np.array([2, 1, 1, 0, 2]))]
+    >>> [column.tolist() for column in left_chain(k, np.arange(5), np.array([2, 2, 1, 0, 2]))]
     [[0, 0, 0], [0, 3, 4], [2, 0, 2]]
     """
     start = firsts(k, y)

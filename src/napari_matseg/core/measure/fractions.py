@@ -49,7 +49,7 @@ def ratio_over_fields(amounts: ArrayLike, extents: ArrayLike) -> Ratio:
     Parameters
     ----------
     amounts, extents : arrays, shape (fields,)
-        Extents above 0.
+        Fields without extent do not count.
 
     Returns
     -------
@@ -61,9 +61,10 @@ def ratio_over_fields(amounts: ArrayLike, extents: ArrayLike) -> Ratio:
     >>> [round(x, 3) for x in ratio_over_fields([10, 12, 14], [100, 100, 100])]
     [0.12, 0.02, 0.05]
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     a, e = np.asarray(amounts, np.float64), np.asarray(extents, np.float64)
+    a, e = a[e > 0], e[e > 0]
     n = a.size
     if n == 0:
         return Ratio(float("nan"), float("nan"), float("nan"))
@@ -71,7 +72,7 @@ def ratio_over_fields(amounts: ArrayLike, extents: ArrayLike) -> Ratio:
     if n == 1:
         return Ratio(ratio, float("nan"), float("nan"))
     std = float(np.sqrt(((a - ratio * e) ** 2).sum() / (n - 1)) / e.mean())
-    return Ratio(ratio, std, float(t.ppf(0.975, n - 1)) * std / n**0.5)
+    return Ratio(ratio, std, float(stdtrit(n - 1, 0.975)) * std / n**0.5)
 
 
 def phase_fractions(pixels: ArrayLike, class_names: Sequence[str], one_field_std: ArrayLike | None = None) -> DataFrame:

@@ -1,7 +1,10 @@
 """Grain size after ASTM E112, from labels of grains.
 
-The counting rules are those of the standard, said for labels. Pixels of 0 are boundaries between grains; where grains
-have none, or thin ones, the result is the same. No grain size can be given without the pixel size.
+The counting rules are those of the standard, said for labels. Pixels of 0 are boundaries between grains, which may have
+any width or none; what is no grain is cropped away before. No grain size can be given without the pixel size.
+
+Either procedure gives the G of its own formula. E112's constants make them equal for one shape of grains; for the cells
+of nuclei strewn at random (Poisson-Voronoi), whose N_L is 4 / pi sqrt(N_A), the G of intercepts is 0.36 larger.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 NM_IN_MM = 1e6
 SPECK_PX = 25
+TINY = 1e-300  # above which everything lies that divides
 TEST_LINES = 256  # in each direction of a field
 
 
@@ -145,13 +149,13 @@ def planimetric(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] 
 def intercept(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | None) -> GrainSize:
     """Grain size by Heyn's lineal intercept procedure, with test lines in four directions (ASTM E112-13).
 
-    Test lines run through the centres of pixels along rows, columns and both diagonals, up to 256 in each direction,
-    evenly spaced. Wherever a line comes from one grain into another counts 1, be the boundary between them a line of
-    pixels of 0 or none. An end of a line in a grain counts 1/2 as an intercept of it, which makes intercepts and
-    crossings the same number; an end on a boundary counts 1/2 as a crossing. A line that meets a boundary and goes on
-    in the same grain did not cross it. The rule of 1 1/2 for triple points is not needed: a line through pixels is in
-    one grain at each of them. N_L is the mean over the directions, weighted with the angles that they stand for (equal
-    for square pixels), and G = -6.643856 log10(l) - 3.288 with l = 1 / N_L in mm.
+    Pixels of 0 go to the nearest grain first, so that boundaries have no width. Test lines run through the centres of
+    pixels along rows, columns and both diagonals, up to 256 in each direction, evenly spaced. Wherever a line comes
+    from one grain into another counts 1. An end of a line in a grain counts 1/2 as an intercept of it, which makes
+    intercepts and crossings the same number. The rule of 1 1/2 for triple points is not needed, for a line through
+    pixels is in one grain at each of them. Chords shorter than a pixel are missed, 1.5 % of the crossings where grains
+    measure 15 pixels across and fewer in larger ones. N_L is the mean over the directions, weighted with the angles
+    that they stand for (equal for square pixels), and G = -6.643856 log10(l) - 3.288 with l = 1 / N_L in mm.
 
     From several fields the interval is that of E112, N_L +- t s / sqrt(n) (`fractions.ratio_over_fields` where the
     lengths differ). From one field with N grains by the planimetric count it is N_L (1 +- 1.96 / (2 sqrt(N))), for a
@@ -173,11 +177,11 @@ def intercept(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | 
     images = _images(fields)
     weights = np.array(direction_weights(height, width))
     steps = np.array([width, height, hypot(height, width), hypot(height, width)]) / NM_IN_MM
-    crossings, lengths = np.array([_line_counts(labels) for labels in images]).swapaxes(0, 1)
+    crossings, lengths = np.array([_line_counts(_widened(labels)) for labels in images]).swapaxes(0, 1)
     lengths = lengths * steps
     total = lengths.sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        per_mm = np.where(lengths > 0, crossings / lengths, 0) @ weights
+    weights = weights * (lengths > 0)  # a single row has one direction only
+    per_mm = (crossings / np.maximum(lengths, TINY) * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), TINY)
     found = ratio_over_fields(per_mm * total, total)
     interval = "95 %, t s / sqrt(n) over fields"
     if len(images) == 1:
@@ -228,11 +232,7 @@ def grains_of(boundary_yx: ArrayLike, *, min_area_px: int = SPECK_PX) -> NDArray
     kept = np.bincount(pieces.ravel()) >= max(min_area_px, 1)
     kept[0] = False
     ids = (np.cumsum(kept) * kept).astype(np.int32)
-    grains = ids[pieces]
-    if not kept.any():
-        return grains
-    nearest = ndimage.distance_transform_edt(grains == 0, return_distances=False, return_indices=True)
-    return np.asarray(grains[tuple(nearest)])
+    return _widened(ids[pieces])
 
 
 def direction_weights(height: float, width: float) -> tuple[float, float, float, float]:
@@ -289,6 +289,17 @@ def _images(fields: Sequence[ArrayLike]) -> list[NDArray[Any]]:
     return images
 
 
+def _widened(labels: NDArray[Any]) -> NDArray[Any]:
+    """Give pixels of 0 to the nearest grain."""
+    from scipy import ndimage
+
+    empty = labels == 0
+    if not empty.any() or empty.all():
+        return labels
+    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return np.asarray(labels[tuple(nearest)])
+
+
 def _planar_count(labels: NDArray[Any]) -> float:
     """Grains in a field, by what shows in it and what its edge passes."""
     grains = np.unique(labels)
@@ -304,20 +315,16 @@ def _line_counts(labels: NDArray[Any]) -> NDArray[np.float64]:
     rows = [labels[y] for y in _spread(0, height)]
     columns = [labels[:, x] for x in _spread(0, width)]
     diagonals = [[image.diagonal(k) for k in _spread(1 - height, width)] for image in (labels, labels[::-1])]
-    return np.array([[_along(lines), sum(line.size - 1 for line in lines)] for lines in (rows, columns, *diagonals)]).T
+    return np.array(
+        [
+            [sum(np.count_nonzero(line[1:] != line[:-1]) for line in lines), sum(line.size - 1 for line in lines)]
+            for lines in (rows, columns, *diagonals)
+        ],
+        np.float64,
+    ).T
 
 
 def _spread(start: int, stop: int) -> NDArray[np.intp]:
     """Places of test lines, evenly spaced and each in the middle of its share."""
     n = min(TEST_LINES, stop - start)
     return start + ((np.arange(n) + 0.5) * (stop - start) / n).astype(np.intp)
-
-
-def _along(lines: Sequence[NDArray[Any]]) -> float:
-    crossings = 0.0
-    for line in lines:
-        grains = line[line > 0]
-        crossings += np.count_nonzero(grains[1:] != grains[:-1])
-        if grains.size:
-            crossings += ((line[0] == 0) + int(line[-1] == 0)) / 2
-    return crossings

@@ -109,12 +109,12 @@ def parts_of_band(
     objects = _pool_objects(found)
     k = np.searchsorted(objects["label"], found["label"][in_row])
     row = found["top"][in_row]
-    sides = []
-    for edge in (found["left"], -found["right"]):
-        outermost = np.minimum.reduceat(edge, in_row)
-        index, corner_y, corner_x = left_chain(*corners(k, row, outermost))
-        sides.append({"label": objects["label"][index], "y": corner_y, "x": corner_x})
-    return Parts(objects, *sides, classes)
+
+    def side(edge: NDArray[np.int64]) -> Columns:
+        index, corner_y, corner_x = left_chain(*corners(k, row, np.minimum.reduceat(edge, in_row)))
+        return {"label": objects["label"][index], "y": corner_y, "x": corner_x}
+
+    return Parts(objects, side(found["left"]), side(-found["right"]), classes)
 
 
 def pool(parts: Sequence[Parts]) -> Parts:

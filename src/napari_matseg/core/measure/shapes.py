@@ -86,9 +86,10 @@ def measure_objects(
             axes are equal.
         perimeter_u : float
             Length of all outlines, of holes too, by Crofton's formula with four directions; a side at the frame of the
-            image, or of `rows`, counts. Right in the mean over all orientations, so for discs; for a single straight
-            outline it is between 5.2 % too low, along rows and columns, and 2.6 % too high, halfway to the diagonals
-            (square pixels).
+            image, or of `rows`, counts. Right in the mean over all orientations, so for discs: from a radius
+            of 5 pixels on, that of many is found within 1 %. A single straight outline is found up to 5.2 % too
+            short, along rows, columns and diagonals, or 2.6 % too long, halfway between; with pixels twice as high as
+            wide it is 9.5 % and 8.6 %.
         circularity : float
             4 pi area / perimeter^2: 1 for a disc, less for all else (Cox, J. Paleontol. 1 (1927) 179; the form factor
             of ISO 9276-6, whose circularity is its root). It is not cut at 1, which tiny objects exceed: the
@@ -125,12 +126,13 @@ def measure_objects(
     bands = []
     for top in range(first, max(stop, first + 1), step):
         where = slice(top, max(top, min(top + step, stop)))
-        band, image, classes = (None if a is None else np.asarray(a[where]) for a in (labels_yx, image_yx, classes_yx))
+        band = np.asarray(labels_yx[where])
+        image, classes = (None if array is None else np.asarray(array[where]) for array in (image_yx, classes_yx))
         _no_negative(band, "labels", top)
         if classes is not None:
             _no_negative(classes, "classes", top)
         bands.append(parts_of_band(band, before, top, image, classes))
-        before = band[-1] if len(band) else None
+        before = band[-1].copy() if len(band) else None  # a view would keep the whole band
     parts = pool(bands)
     names = None if classes_yx is None else _classes(parts, class_names)
     return _table(parts, pixel_size_nm, names, (first, stop, width), plane)

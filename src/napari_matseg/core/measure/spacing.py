@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.measure.grains import direction_weights
+from napari_matseg.core.measure.runs import runs
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class FreePath:
         Area fraction of the phase.
     per_length : tuple of float
         Pieces of the phase met per length of test line, along rows, along columns, and along the diagonals that fall
-        and rise to the right.
+        and rise to the right; NaN in directions in which there is no second pixel.
     weights : tuple of float
         Share of all directions that each of the four stands for.
     """
@@ -42,8 +43,10 @@ class FreePath:
 
     @property
     def pieces_per_length(self) -> float:
-        """N_L, the mean over the directions."""
-        return float(np.dot(self.per_length, self.weights))
+        """N_L, the mean over the directions that are there; NaN in a single pixel."""
+        known = np.isfinite(self.per_length)
+        weights = known * np.array(self.weights)
+        return _over(float(weights[known] @ np.array(self.per_length)[known]), float(weights.sum()))
 
     @property
     def mean_free_path(self) -> float:
@@ -89,6 +92,8 @@ class Neighbours:
         Objects in the field.
     field_area : float
         In nm² or px.
+    between : str
+        "centres" or "outlines".
     """
 
     distances: NDArray[np.float64]
@@ -96,13 +101,14 @@ class Neighbours:
     unit: str
     n_seen: int
     field_area: float
+    between: str = "centres"
 
     def __add__(self, other: Neighbours) -> Neighbours:
         """Put the distances in two fields together."""
-        if self.unit != other.unit:
+        if (self.unit, self.between) != (other.unit, other.between):
             raise InputError(
-                f"distances in {self.unit} and in {other.unit} cannot be put together; "
-                "measure all fields with the pixel size or all without."
+                f"distances between {self.between} in {self.unit} and between {other.between} in {other.unit} cannot "
+                "be put together; measure all fields alike, with the pixel size or without."
             )
         return Neighbours(
             np.concatenate([self.distances, other.distances]),
@@ -110,6 +116,7 @@ class Neighbours:
             self.unit,
             self.n_seen + other.n_seen,
             self.field_area + other.field_area,
+            self.between,
         )
 
     @property
@@ -127,7 +134,12 @@ class Neighbours:
 
     @property
     def random_mean(self) -> float:
-        """Mean distance of as many objects strewn at random, 1 / (2 sqrt(N_A)) (Clark and Evans 1954)."""
+        """Mean distance of as many points strewn at random, 1 / (2 sqrt(N_A)) (Clark and Evans 1954).
+
+        NaN for distances between outlines, of which it says nothing.
+        """
+        if self.between != "centres":
+            return float("nan")
         return _over(0.5 * self.field_area**0.5, self.n_seen**0.5)
 
     @property
@@ -141,6 +153,7 @@ class Neighbours:
     def to_dict(self) -> dict[str, Any]:
         """Give a row for a table, its columns headed with the unit."""
         return {
+            "between": self.between,
             f"nearest_neighbour_mean_{self.unit}": self.mean,
             f"nearest_neighbour_std_{self.unit}": self.std,
             f"random_mean_{self.unit}": self.random_mean,
@@ -188,7 +201,7 @@ def mean_free_path(phase_yx: ArrayLike, pixel_size_nm: tuple[float, float] | Non
         (phase[1:, 1:], phase[:-1, :-1], diagonal),
         (phase[1:, :-1], phase[:-1, 1:], diagonal),
     ]
-    along = [_over(np.count_nonzero(a != b) / 2, a.size * step) if a.size else 0.0 for a, b, step in pairs]
+    along = [_over(np.count_nonzero(a != b) / 2, a.size * step) for a, b, step in pairs]
     return FreePath(
         "px" if pixel_size_nm is None else "nm",
         float(phase.mean()),
@@ -208,8 +221,8 @@ def nearest_neighbours(
 
     What lies beyond the field is not known: only objects that are nearer to their neighbour than to the edge of the
     field have it for certain. Near objects are more often among them, so each is weighed with the inverse of the area
-    in which its centre can lie so far from the edge, 1 / ((H - 2 d)(W - 2 d)) (Hanisch 1984, doi
-    10.1080/02331888408801788).
+    in which its centre can lie so far from the edge, 1 / ((H - 2 d)(W - 2 d)) (Hanisch 1984, Mathematische
+    Operationsforschung und Statistik, Series Statistics 15, 409-412).
 
     Parameters
     ----------
@@ -248,5 +261,67 @@ def nearest_neighbours(
     return Neighbours(distances, weights, unit, n, area)
 
 
+def nearest_gaps(labels_yx: ArrayLike, pixel_size_nm: tuple[float, float] | None = None) -> Neighbours:
+    """Measure the distance from the outline of each object to the nearest outline of another.
+
+    The middle of the shortest way between two neighbours is nearer to both than to any third, so it lies where the
+    zones of pixels nearest to either meet. All pairs of pixels across such limits give the distance between the pixels
+    of the objects that they are nearest to, pixels being rectangles; the least for an object is its gap, right to
+    within a pixel and never too small. Objects that touch have none.
+
+    Objects nearer to the edge of the field than to their neighbour are left out and the others weighed as in
+    `nearest_neighbours`, with 1 / ((H - h - 2 d)(W - w - 2 d)) for an object of height h and width w.
+
+    Parameters
+    ----------
+    labels_yx : integer array, shape (height, width)
+        Ids of objects, below 2**63; 0 is none. Needs about 20 bytes of memory for each pixel.
+    pixel_size_nm : (float, float), optional
+        Height and width of a pixel; without it distances are in pixels.
+
+    Raises
+    ------
+    InputError
+        If the labels are no image of integers.
+    """
+    from scipy import ndimage
+
+    labels = np.asarray(labels_yx)
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
+        raise InputError(
+            f"labels must be an image of integers, not {labels.dtype} of shape {labels.shape}; "
+            "give one plane at a time."
+        )
+    pixel = np.array(pixel_size_nm or (1.0, 1.0))
+    unit = "px" if pixel_size_nm is None else "nm"
+    field = np.array(labels.shape) * pixel
+    of_run, y, x, length = runs(labels)
+    ids, k = np.unique(of_run, return_inverse=True)
+    n, area = len(ids), float(field.prod())
+    if n < 2:
+        return Neighbours(np.empty(0), np.empty(0), unit, n, area, "outlines")
+    first = np.full((n, 2), np.inf)
+    last = np.zeros((n, 2))
+    for axis, (start, end) in enumerate(((y, y + 1), (x, x + length))):
+        np.minimum.at(first[:, axis], k, start)
+        np.maximum.at(last[:, axis], k, end)
+
+    near = ndimage.distance_transform_edt(labels == 0, pixel, return_distances=False, return_indices=True)
+    zones = labels[tuple(near)]
+    gaps = np.full(n, np.inf)
+    for a, b in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1]),
+                 (np.s_[1:, 1:], np.s_[:-1, :-1]), (np.s_[1:, :-1], np.s_[:-1, 1:])):  # fmt: skip
+        meet = np.nonzero(zones[a] != zones[b])
+        steps = np.stack([np.abs(side[a][meet] - side[b][meet]) for side in near], axis=1)
+        way = np.hypot(*(np.maximum(steps - 1, 0) * pixel).T)
+        for side in (a, b):
+            np.minimum.at(gaps, np.searchsorted(ids, zones[side][meet].astype(np.int64)), way)
+
+    to_edge = np.minimum(first * pixel, field - last * pixel).min(axis=1)
+    certain = gaps < to_edge
+    room = field - (last - first)[certain] * pixel - 2 * gaps[certain, None]
+    return Neighbours(gaps[certain], area / room.prod(axis=1), unit, n, area, "outlines")
+
+
 def _over(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else float("nan")
+    return float(part / whole) if whole > 0 else float("nan")

@@ -1,0 +1,155 @@
+"""What was measured of a layer, and where its objects are."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Layer
+from pandas import DataFrame
+
+from napari_matseg._napari.layers import (
+    as_read,
+    file_of,
+    full_resolution,
+    micrograph_from_layer,
+    record_of,
+    specs_of,
+)
+from napari_matseg.core.labels import label_objects
+from napari_matseg.core.micrograph import Micrograph
+from napari_matseg.core.progress import Progress
+from napari_matseg.errors import InputError
+from napari_matseg.measuring import Measured, measure_steps
+from napari_matseg.settings import ClassSpec, MeasureSettings
+
+MOST_CLASSES = 255
+"""Larger values are ids of objects."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A layer to measure, and how."""
+
+    labels: Labels
+    image: Layer | None
+    classes: bool
+    """Whether the values are classes, not objects."""
+    settings: MeasureSettings
+    pixel_size_nm: tuple[float, float] | None = None
+    """Instead of what the layers say."""
+
+
+@dataclass(eq=False)
+class Result:
+    """Numbers of a layer's objects, in the order of ``measured.table``, and their pixels."""
+
+    asked: Asked
+    name: str
+    measured: Measured
+    specs: tuple[ClassSpec, ...]
+    table: DataFrame = field(init=False)
+    _shape: tuple[int, ...] = field(init=False)
+    _pieces: tuple[int, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        """Keep what is asked for often."""
+        self.table = self.measured.table
+        self._shape = tuple(full_resolution(self.asked.labels).shape)
+
+    @property
+    def in_nm(self) -> bool:
+        """Whether sizes are in nanometres."""
+        return self.measured.fields[0].pixel_size_nm is not None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the layer still has the pixels' places that it was measured with."""
+        return tuple(full_resolution(self.asked.labels).shape) == self._shape
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes."""
+        return len(self.measured.fields)
+
+    def planes(self, plane: int) -> list[int]:
+        """Index of a plane, one for each axis before height and width."""
+        shape = self._shape[:-2]
+        return [int(i) for i in np.unravel_index(plane, shape)] if shape else []
+
+    def values(self, plane: int) -> Any:
+        """Labels of a plane: an array, or what slices like one, of shape (height, width)."""
+        return full_resolution(self.asked.labels)[tuple(self.planes(plane))]
+
+    def objects(self, plane: int) -> Any:
+        """Ids of the objects of a plane, as in the table."""
+        if not self.asked.classes:
+            return self.values(plane)
+        if self._pieces is None or self._pieces[0] != plane:
+            part = self.measured.fields[plane]
+            rows = slice(part.first_row, part.first_row + part.shape_yx[0])
+            classes = np.asarray(self.values(plane))
+            inside = np.zeros_like(classes)
+            inside[rows] = classes[rows]
+            self._pieces = plane, label_objects(inside)
+        return self._pieces[1]
+
+    def frame(self, row: int) -> tuple[slice, slice]:
+        """Rows and columns that hold all pixels of an object: its centre of mass lies within its bounding box."""
+        unit, size = ("nm", self.measured.fields[0].pixel_size_nm) if self.in_nm else ("px", (1.0, 1.0))
+        sides = []
+        for axis, extent, pixel, length in zip("yx", ("height", "width"), size, self._shape[-2:], strict=True):
+            centre, reach = self.table[axis].iat[row], self.table[f"{extent}_{unit}"].iat[row] / pixel
+            sides.append(slice(max(0, int(centre - reach)), min(length, int(centre + reach) + 2)))
+        return sides[0], sides[1]
+
+
+def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
+    """Measure a layer, and find the objects of the plane that is shown.
+
+    Raises
+    ------
+    InputError
+        If the layers cannot be measured.
+    """
+    yield Progress(0, 1, "reading")
+    labels = micrograph_from_layer(asked.labels)
+    record = record_of(asked.labels) or {}
+    height = labels.shape_yx[0]
+    start, stop = record.get("segmented_rows") or (0, height)
+    if (start, stop) != (0, height) and 0 <= start < stop <= height:
+        labels = replace(labels, data_bar=(stop, height) if start == 0 else (0, start))
+    image = None
+    if asked.image is not None:
+        image = as_read(micrograph_from_layer(asked.image), file_of(asked.image))
+    specs = _specs(asked.labels, labels) if asked.classes else ()
+    measured = yield from measure_steps(labels, image, asked.settings, classes=specs, pixel_size_nm=asked.pixel_size_nm)
+    name = asked.labels.name
+    named = (replace(one, name=name if len(measured.fields) == 1 else f"{name}, plane {i + 1}")
+             for i, one in enumerate(measured.fields))  # fmt: skip
+    about = {"layer": name, "made_by": record or None}
+    result = Result(asked, name, Measured(tuple(named), measured.record | about), specs)
+    yield Progress(1, 1, "finding the objects")
+    result.objects(shown)
+    return result
+
+
+def _specs(layer: Labels, labels: Micrograph) -> tuple[ClassSpec, ...]:
+    """Classes that a layer names, or one for each value that it has."""
+    named = specs_of(layer.metadata)
+    if named is not None:
+        return named
+    highest = max(int(np.max(labels.plane(i))) for i in range(labels.n_planes))
+    if highest >= MOST_CLASSES:
+        raise InputError(
+            f"{layer.name}: has values up to {highest}, too many to be classes; say that they are objects."
+        )
+    colours = [layer.get_color(value) for value in range(max(2, highest + 1))]
+    return tuple(ClassSpec(name=str(value), colour=_rgb(colour)) for value, colour in enumerate(colours))
+
+
+def _rgb(colour: Sequence[float] | None) -> tuple[int, int, int]:
+    red, green, blue = (0, 0, 0) if colour is None else (round(float(part) * 255) for part in colour[:3])
+    return red, green, blue

@@ -1,0 +1,172 @@
+"""Grain size, mean free path and nearest neighbours of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+
+from napari_matseg._napari.frames import cell
+from napari_matseg._napari.measure_result import Result
+from napari_matseg._napari.parts import Form, shrink, text_label
+from napari_matseg.core.export import write_csv
+from napari_matseg.core.measure.grains import GrainSize, grains_of, intercept, planimetric
+from napari_matseg.core.measure.spacing import FreePath, Neighbours, mean_free_path, nearest_neighbours
+from napari_matseg.core.progress import Progress
+from napari_matseg.errors import MatsegError
+
+NO_GRAINS, OBJECTS = "no grains", "all objects"
+
+
+@dataclass(frozen=True, eq=False)
+class Spacing:
+    """How things lie in the fields of a measurement."""
+
+    what: str
+    path: FreePath
+    neighbours: Neighbours
+    grains: tuple[GrainSize, ...]
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row for the spacing and one for each way to the grain size."""
+        return [{"of": self.what, **self.path.to_dict(), **self.neighbours.to_dict()},
+                *({"of": "grains", **size.to_dict()} for size in self.grains)]  # fmt: skip
+
+
+class SpacingTab(QWidget):
+    """Says how far apart the objects lie, and how large grains are."""
+
+    asked = Signal()
+    """The numbers are to be made."""
+    said = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._result: Result | None = None
+        self.spacing: Spacing | None = None
+        self.what, self.grains = shrink(QComboBox()), shrink(QComboBox())
+        self.what.setToolTip("The phase whose pieces the distances are between.")
+        self.grains.setToolTip("Whether the labels are grains, or which class is the boundaries between them.")
+        self.run_button, self.save_button = QPushButton("Measure spacing"), QPushButton("Save table…")
+        self.text = text_label()
+        form = Form()
+        form.add("Between", self.what)
+        form.add("Grains", self.grains)
+        layout = QVBoxLayout(self)
+        for widget in (form, self.run_button, self.text, self.save_button):
+            layout.addWidget(widget)
+        layout.addStretch()
+        self.run_button.clicked.connect(self.asked)
+        self.save_button.clicked.connect(self._ask_and_save)
+        for choice in (self.what, self.grains):
+            choice.currentIndexChanged.connect(self._forget)
+        self._forget()
+
+    def show_result(self, result: Result | None) -> None:
+        """Offer what there is in a measurement."""
+        self._result = result
+        names = [] if result is None else [spec.name for spec in result.specs]
+        for choice, items in (
+            (self.what, [(OBJECTS, 0), *((name, i) for i, name in enumerate(names) if i)]),
+            (self.grains, [(NO_GRAINS, None), *([] if names else [("the objects are grains", -1)]),
+                           *((f"parted by {name}", i) for i, name in enumerate(names))]),
+        ):  # fmt: skip
+            choice.blockSignals(True)
+            choice.clear()
+            for title, value in items:
+                choice.addItem(title, value)
+            choice.blockSignals(False)
+        self._forget()
+
+    def work(self) -> Generator[Progress, None, Spacing]:
+        """Make the numbers, of all objects: without some of them, others would seem to lie far from all."""
+        return _measure(self._result, self.what.currentText(), self.what.currentData(), self.grains.currentData())
+
+    def show_spacing(self, spacing: Spacing) -> None:
+        """Show the numbers."""
+        self.spacing = spacing
+        self.text.setText(in_words(spacing))
+        self.save_button.setVisible(True)
+
+    def _forget(self) -> None:
+        self.spacing = None
+        self.save_button.setVisible(False)
+        known = self._result is not None and self._result.in_nm
+        self.grains.setEnabled(known)
+        self.run_button.setEnabled(self._result is not None)
+        self.text.setText("" if known or self._result is None else "Grain size needs the pixel size; set it above.")
+
+    def _ask_and_save(self) -> None:
+        name = "" if self._result is None else self._result.name
+        file, _ = QFileDialog.getSaveFileName(
+            self, "Save table", f"{name} spacing.csv".replace("/", "-"), "Tables (*.csv)"
+        )
+        if not file or self.spacing is None:
+            return
+        path = Path(file if file.lower().endswith(".csv") else f"{file}.csv")
+        try:
+            write_csv(path, self.spacing.rows())
+        except MatsegError as error:
+            self.failed.emit(str(error))
+        else:
+            self.said.emit(f"Saved as {escape(str(path))}.")
+
+
+def in_words(spacing: Spacing) -> str:
+    """Say what came out, as rich text."""
+    path, near = spacing.path, spacing.neighbours
+    lines = [
+        f"<b>Mean free path {cell(path.mean_free_path)} {path.unit}</b> between {escape(spacing.what)}; "
+        f"mean chord within {cell(path.mean_chord)} {path.unit}. (1 - V<sub>V</sub>) / N<sub>L</sub> with "
+        f"V<sub>V</sub> = {path.fraction:.2%}.",
+        f"<b>Nearest neighbour {cell(near.mean)} ± {cell(near.std)} {near.unit}</b> from centre to centre; strewn at "
+        f"random it would be {cell(near.random_mean)} {near.unit}, so the ratio of Clark and Evans is "
+        f"{cell(near.ratio)}. {near.distances.size} of {near.n_seen} objects, filtered out or not, are nearer to their "
+        "neighbour than to the edge, and are counted with the weights that this asks for.",
+    ]
+    for size in spacing.grains:
+        mean = (
+            f"mean diameter {cell(size.mean_diameter_um)} µm, {size.counted:.0f} grains"
+            if size.method == "planimetric"
+            else f"mean intercept {cell(size.mean_intercept_um)} µm, {size.counted:.0f} crossings"
+        )
+        lines.append(
+            f"<b>Grain size G = {size.g:.2f}</b> ({size.ci95_low:.2f} to {size.ci95_high:.2f}), ASTM E112 "
+            f"{size.method}; {mean}. Interval: {escape(size.interval)}."
+        )
+    return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def _measure(result: Result, what: str, class_id: int, grains: int | None) -> Generator[Progress, None, Spacing]:
+    table = result.table
+    if class_id:
+        table = table[table["class"] == what]
+    size = result.measured.fields[0].pixel_size_nm
+    paths: list[FreePath] = []
+    neighbours: Neighbours | None = None
+    labels = []
+    for plane, field in enumerate(result.measured.fields):
+        yield Progress(plane, result.n_planes, "measuring")
+        rows = slice(field.first_row, field.first_row + field.shape_yx[0])
+        values = np.asarray(result.values(plane)[rows])
+        paths.append(mean_free_path(values == class_id if class_id else values > 0, size))
+        near = nearest_neighbours(table[table["plane"] == plane], field.shape_yx, size, first_row=field.first_row)
+        neighbours = near if neighbours is None else neighbours + near
+        if grains is not None:
+            labels.append(values if grains < 0 else grains_of(values == grains))
+    yield Progress(result.n_planes, result.n_planes, "counting grains" if labels else "")
+    sizes = (planimetric(labels, size), intercept(labels, size)) if labels else ()
+    return Spacing(what, _together(paths), neighbours, sizes)
+
+
+def _together(paths: list[FreePath]) -> FreePath:
+    """Put planes of a stack together, which are of one size, so that means are exact."""
+    per_length = np.mean([path.per_length for path in paths], axis=0)
+    fraction = float(np.mean([path.fraction for path in paths]))
+    return FreePath(paths[0].unit, fraction, tuple(map(float, per_length)), paths[0].weights)

@@ -1,0 +1,89 @@
+"""Layers that only show something: which objects are selected, which are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from napari.layers import Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from napari.viewer import Viewer
+
+from napari_matseg._napari.layers import KEY, OVERLAY
+from napari_matseg._napari.prompt_layers import add_below
+from napari_matseg._napari.prompt_places import to_world
+
+
+class Overlay:
+    """A layer of one colour over a part of another one, whose own labels and colours stay as they are.
+
+    It is made when there is first something to show, and anew if the user deletes it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    name : str
+    colour : str
+    opacity : float
+    """
+
+    def __init__(self, viewer: Viewer, name: str, colour: str, opacity: float) -> None:
+        self._viewer = viewer
+        self._name = name
+        self._colours = DirectLabelColormap(color_dict={0: "transparent", None: colour})
+        self._opacity = opacity
+        self.layer: Labels | None = None
+
+    def show(
+        self, over: Layer, planes: Sequence[int], mask_yx: np.ndarray, top: int = 0, left: int = 0, outline: int = 0
+    ) -> None:
+        """Show a mask instead of the last one.
+
+        Parameters
+        ----------
+        over : Layer
+        planes : sequence of int
+            Index of the plane of that layer, one for each axis before height and width.
+        mask_yx : boolean array
+        top, left : int
+            Where its first pixel lies.
+        outline : int
+            Width in pixels of the outline that is shown; 0 for the whole area.
+        """
+        matrix, offset = to_world(over)
+        affine = np.eye(over.ndim + 1)
+        affine[:-1, :-1] = matrix
+        affine[:-1, -1] = offset + matrix @ [*planes, top, left]
+        if self.layer not in self._viewer.layers or self.layer.ndim != over.ndim:
+            self.remove()
+            self._make(over)
+        self.layer.units = tuple(str(unit) for unit in over.units)
+        self.layer.affine = affine
+        self.layer.contour = outline
+        self.layer.data = mask_yx.astype(np.uint8).reshape((1,) * len(planes) + mask_yx.shape)
+        self.layer.visible = True
+
+    def hide(self) -> None:
+        """Show nothing."""
+        if self.layer in self._viewer.layers:
+            self.layer.visible = False
+
+    def remove(self) -> None:
+        """Take the layer away."""
+        if self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+        self.layer = None
+
+    def _make(self, over: Layer) -> None:
+        layer = Labels(
+            np.zeros([1] * over.ndim, np.uint8),
+            name=self._name,
+            opacity=self._opacity,
+            visible=False,
+            metadata={KEY: {"kind": OVERLAY}},
+            colormap=self._colours,
+            units=tuple(str(unit) for unit in over.units),
+            axis_labels=over.axis_labels,
+        )
+        layer.editable = False
+        self.layer = add_below(self._viewer, layer, None)
