@@ -10,8 +10,8 @@ The first needs StarDist's matching, which needs numba and little else of StarDi
     PYTHONPATH=somewhere python benchmarks/agreement.py
 
 Both get the same two label images and the same ten thresholds. StarDist's table of all objects against all others
-takes 11 GB for 20,000 of them; it is run once, ours `repeat` times, of which the median counts. Seconds of computing say more than seconds on a machine that
-others use too.
+takes 11 GB for 20,000 of them; it is run once, ours `repeat` times, of which the median counts. On a machine that
+others use too, the seconds of computing say more than those that went by.
 
 With --gigapixel, two label images of 4 bytes a pixel are written into a folder (a temporary one, else FOLDER), read
 from there and compared; the memory is all that the process ever held, the scene's drawing included.

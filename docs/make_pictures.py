@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from napari_matseg.core.synthetic import demo_micrograph, superalloy, write_demo
 from napari_matseg.core.tile import plan_blend, plan_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_matseg.core.synthetic.demo import Kind
 
@@ -132,21 +132,7 @@ def tiling() -> None:
 
 def windows() -> None:
     """Take pictures of the napari window while its widgets do the work of the tutorial."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")  # nobody's own preferences
-        os.environ.pop("QT_QPA_PLATFORM", None)  # napari's canvas needs a real screen
-        if sys.platform.startswith("linux") and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
-            from pyvirtualdisplay import Display
-
-            stack.enter_context(Display(size=(1600, 1000), color_depth=24))
-        import napari
-        from qtpy.QtWidgets import QApplication
-
-        viewer = napari.Viewer()
-        stack.callback(viewer.close)
-        viewer.window.resize(*WINDOW)
-        viewer.open_sample("napari-matseg", "particles")
+    with _viewer() as viewer:
         viewer.layers.selection.active = viewer.layers[0]
         dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
         _widen(viewer, dock)
@@ -171,15 +157,88 @@ def windows() -> None:
         viewer.window.remove_dock_widget(dock)
         for layer in list(viewer.layers)[1:]:
             viewer.layers.remove(layer)
-        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Detect centres")
-        _run(widget)
-        viewer.window.remove_dock_widget(dock)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Points to masks")
         _widen(viewer, dock, 440)
         viewer.reset_view()
+        widget.sources.what = "centres"
         _run(widget)
         _shoot(viewer, "points")
-        QApplication.processEvents()
+
+
+def drive() -> None:
+    """Take pictures of a micrograph from its particles to the table: find, segment, look, correct by a click, read."""
+    from napari_matseg._napari.parts import Scroll
+
+    demo = demo_micrograph("particles")
+    with _viewer((980, 660)) as viewer:
+        for part in (viewer.window._qt_viewer.dockLayerList, viewer.window._qt_viewer.dockLayerControls):  # noqa: SLF001
+            part.setVisible(False)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Points to masks")
+        _widen(viewer, dock, 400)
+        viewer.canvas.overlays.scale_bar.visible = True
+        widget.sources.what = "centres"
+        _settle()
+        viewer.reset_view()
+        _run(widget)
+        _shoot(viewer, "drive-1")
+
+        bar = widget.findChild(Scroll).verticalScrollBar()
+        label, beside = _too_much(widget.clicking.shown.layers[0].data, demo.sample.truth_yx)
+        _settle()
+        bar.setValue(bar.maximum())
+        widget.objects.table.show_label(label)
+        widget.objects.visit(label)
+        viewer.scene.camera.zoom *= 1.5
+        _shoot(viewer, "drive-2")
+
+        widget.bar.switch.setChecked(True)
+        _wait(lambda: not widget.clicking.live.busy and widget.run_bar.run_button.isEnabled())
+        widget.bar.turns["take away"].click()
+        widget.sources.points.layer.add([beside])
+        _wait(lambda: not widget.clicking.live.busy)
+        _settle()
+        bar.setValue(bar.maximum())
+        _shoot(viewer, "drive-3")
+
+        widget.bar.accept_button.click()
+        widget.objects.table.show_label(label)
+        _settle()
+        bar.setValue(bar.maximum())
+        _shoot(viewer, "drive-4")
+
+
+def _too_much(labels_yx: np.ndarray, truth_yx: np.ndarray) -> tuple[int, tuple[int, int]]:
+    """Object that reaches furthest into a particle that is not its own, and the place there to click on."""
+    from scipy import ndimage
+
+    best = (0.0, 0, (0, 0))
+    for label in np.unique(labels_yx)[1:].tolist():
+        own = np.bincount(truth_yx[labels_yx == label]).argmax()
+        depth = ndimage.distance_transform_edt((labels_yx == label) & (truth_yx != own) & (truth_yx > 0))
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        best = max(best, (float(depth[y, x]), label, (int(y), int(x))))
+    return best[1:]
+
+
+@contextmanager
+def _viewer(size: tuple[int, int] = WINDOW) -> Iterator[Any]:
+    """Open a window with the sample of particles."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")  # nobody's own preferences
+        os.environ.pop("QT_QPA_PLATFORM", None)  # napari's canvas needs a real screen
+        if sys.platform.startswith("linux") and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+            from pyvirtualdisplay import Display
+
+            stack.enter_context(Display(size=(1600, 1000), color_depth=24))
+        import napari
+
+        viewer = napari.Viewer()
+        stack.callback(_settle)
+        stack.callback(viewer.close)
+        viewer.window.resize(*size)
+        viewer.open_sample("napari-matseg", "particles")
+        yield viewer
 
 
 def _widen(viewer: Any, dock: Any, width: int = 370) -> None:
@@ -192,11 +251,15 @@ def _widen(viewer: Any, dock: Any, width: int = 370) -> None:
 def _run(widget: Any) -> None:
     """Press a widget's button and wait until it can be pressed again."""
     widget.run()
+    _wait(widget.run_bar.run_button.isEnabled)
+
+
+def _wait(done: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
-    while not widget.run_bar.run_button.isEnabled():
+    while not done():
         _settle(0.1)
         if time.monotonic() > end:
-            raise TimeoutError(f"{type(widget).__name__} took longer than {PATIENCE_S} s.")
+            raise TimeoutError(f"A picture took longer than {PATIENCE_S} s.")
 
 
 def _settle(seconds: float = 1.0) -> None:
@@ -226,7 +289,7 @@ def _keep(name: str, picture: Image.Image) -> None:
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
-KINDS: dict[str, Callable[[], None]] = {"tiling": tiling, "overlays": overlays, "napari": windows}
+KINDS: dict[str, Callable[[], None]] = {"tiling": tiling, "overlays": overlays, "napari": windows, "drive": drive}
 
 if __name__ == "__main__":
     for kind in sys.argv[1:] or KINDS:

@@ -131,3 +131,11 @@ def test_what_cannot_be_compared(two: list[tuple[Path, Path]], tmp_path: Path) -
     tifffile.imwrite(tmp_path / "float.tif", np.ones((20, 20), np.float32))
     with pytest.raises(InputError, match="float.tif: a prediction must be whole numbers"):
         compare([(tmp_path / "float.tif", two[0][1])], OBJECTS)
+
+
+def test_pieces_of_a_mask_are_objects(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", (squares(9, 9) > 0).astype(np.uint8) * 255)
+    tifffile.imwrite(tmp_path / "t.tif", squares(9, 9))
+    found = compare([(tmp_path / "a.tif", tmp_path / "t.tif")], OBJECTS)
+    assert found.scores.mean_ap == 1
+    assert "its 2 connected pieces read as objects" in found.notes[0]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from napari_matseg._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from napari_matseg.comparing import compare, compare_steps, save_comparison
     from napari_matseg.core.checkpoints import available, load_model, read_card
     from napari_matseg.core.evaluate import evaluate
     from napari_matseg.core.metrics import Counts, Scores
@@ -26,9 +27,18 @@ if TYPE_CHECKING:
     from napari_matseg.core.prompts import Prompt, make_prompts
     from napari_matseg.core.read import read
     from napari_matseg.errors import MatsegError
+    from napari_matseg.measuring import Measured, measure, measure_steps, save_measured, sizes_of
     from napari_matseg.pipeline import Segmentation, save, segment, segment_steps, train
     from napari_matseg.prompting import Objects, find_steps, prompt_steps, save_objects
-    from napari_matseg.settings import CentreSettings, ClassSpec, PromptSettings, SegmentSettings, TrainSettings
+    from napari_matseg.settings import (
+        CentreSettings,
+        ClassSpec,
+        EvaluateSettings,
+        MeasureSettings,
+        PromptSettings,
+        SegmentSettings,
+        TrainSettings,
+    )
 
 _HOMES = {
     "available": "core.checkpoints",
@@ -52,7 +62,17 @@ _HOMES = {
     "find_steps": "prompting",
     "prompt_steps": "prompting",
     "save_objects": "prompting",
+    "compare": "comparing",
+    "compare_steps": "comparing",
+    "save_comparison": "comparing",
+    "Measured": "measuring",
+    "measure": "measuring",
+    "measure_steps": "measuring",
+    "save_measured": "measuring",
+    "sizes_of": "measuring",
     "CentreSettings": "settings",
+    "EvaluateSettings": "settings",
+    "MeasureSettings": "settings",
     "ClassSpec": "settings",
     "PromptSettings": "settings",
     "SegmentSettings": "settings",
@@ -63,7 +83,10 @@ __all__ = [
     "CentreSettings",
     "ClassSpec",
     "Counts",
+    "EvaluateSettings",
     "MatsegError",
+    "MeasureSettings",
+    "Measured",
     "Micrograph",
     "Objects",
     "Prompt",
@@ -74,17 +97,24 @@ __all__ = [
     "Segmentation",
     "TrainSettings",
     "available",
+    "compare",
+    "compare_steps",
     "evaluate",
     "find_steps",
     "load_model",
     "make_prompts",
+    "measure",
+    "measure_steps",
     "prompt_steps",
     "read",
     "read_card",
     "save",
+    "save_comparison",
+    "save_measured",
     "save_objects",
     "segment",
     "segment_steps",
+    "sizes_of",
     "train",
 ]
 

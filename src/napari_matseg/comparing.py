@@ -1,225 +1,52 @@
-"""Predictions held against the truth: classes pixel by pixel, or objects one by one; one image or a folder of them."""
+"""Files of predictions held against the truth: classes pixel by pixel, or objects one by one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from operator import attrgetter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_matseg.core.agreement.bootstrap import interval
-from napari_matseg.core.agreement.boundaries import BoundaryCounts, BoundaryScores, count_boundaries
-from napari_matseg.core.agreement.instances import InstanceCounts, InstanceScores, count_instances
-from napari_matseg.core.agreement.pairs import count_pairs
-from napari_matseg.core.agreement.size_errors import fraction_errors, size_errors
+from napari_matseg.core.agreement.comparisons import (
+    ClassComparison,
+    ObjectComparison,
+    compare_classes,
+    compare_objects,
+    planes_of,
+    predicted_objects,
+    sum_of,
+)
 from napari_matseg.core.evaluate import classes_of, content_mask, read_pair
 from napari_matseg.core.export import make_folder, read_labels_info, write_csv, write_json
-from napari_matseg.core.labels import label_objects
-from napari_matseg.core.measure.shapes import measure_objects
-from napari_matseg.core.measure.sizes import pool, size_distribution
-from napari_matseg.core.metrics import Counts, Scores, count
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.provenance import describe_run
 from napari_matseg.core.read import read
-from napari_matseg.core.truth import IGNORE
 from napari_matseg.core.truth_objects import read_objects
 from napari_matseg.errors import InputError
 from napari_matseg.settings import EvaluateSettings, MeasureSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
-    from napari_matseg.core.measure.sizes import Sizes
     from napari_matseg.settings import ClassSpec, Colour
 
-Rows = list[dict[str, Any]]
-AT = (0.5, 0.75)  # IoU at which the figures of single images are given
+__all__ = ["ClassComparison", "ObjectComparison", "compare", "compare_steps", "save_comparison"]
 
 
-@dataclass(frozen=True, eq=False)
-class ClassComparison:
-    """Classes of images held against the truth.
-
-    Attributes
-    ----------
-    images : tuple of str
-    class_names : tuple of str
-    counts : tuple of Counts
-        Of each image.
-    boundaries : tuple of BoundaryCounts
-        Of each image.
-    settings : EvaluateSettings
-    notes : tuple of str
-        How values were read, where that was not plain.
-    """
-
-    images: tuple[str, ...]
-    class_names: tuple[str, ...]
-    counts: tuple[Counts, ...]
-    boundaries: tuple[BoundaryCounts, ...]
-    settings: EvaluateSettings
-    notes: tuple[str, ...] = ()
-
-    @property
-    def scores(self) -> Scores:
-        """Of all images together."""
-        return Scores(_sum(self.counts))
-
-    def tables(self) -> dict[str, Rows]:
-        """Give all figures as tables.
-
-        Returns
-        -------
-        dict
-            `classes`: a row for each class and one for their means, pooled over the images, with the boundaries'
-            figures and, from two images on, 95 % confidence intervals (`iou_low`, `iou_high`...); `overall`: what is
-            not of one class; `confusion`: pixels of each class of the truth by what they were taken for;
-            `fractions`: area fractions, predicted and true; `images`: a row for each image.
-        """
-        scores = self.scores
-        outlines = BoundaryScores(_sum(self.boundaries))
-        classes: Rows = list(scores.rows(self.class_names))
-        for row, drawn in zip(classes, outlines.rows(self.class_names), strict=False):  # the last is of the means
-            row |= drawn
-        classes[-1]["boundary_f1"] = _plain(outlines.mean_f1)
-        for name in ("iou", "dice"):
-            bounds = self._interval(attrgetter(name))
-            for bound, values in zip(("low", "high"), bounds, strict=True):
-                for row, value in zip(classes, values, strict=False):
-                    row[f"{name}_{bound}"] = _plain(value)
-        overall: Rows = []
-        for name in ("pooled_iou", "mean_iou", "mean_dice", "accuracy", "frequency_weighted_iou"):
-            low, high = map(_plain, self._interval(attrgetter(name)))
-            overall.append({"figure": name, "value": _plain(getattr(scores, name)), "low": low, "high": high})
-        confusion = [
-            {"truth": name, **{other: int(n) for other, n in zip(self.class_names, row, strict=True)}}
-            for name, row in zip(self.class_names, scores.counts.confusion, strict=True)
-        ]
-        return {
-            "classes": classes,
-            "overall": overall,
-            "confusion": confusion,
-            "fractions": fraction_errors(scores.counts, self.class_names),
-            "images": [self._image(i) for i in range(len(self.images))],
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give all of it in plain types, ready for JSON: `Scores.to_dict`, and the tables under their names."""
-        return {**self.scores.to_dict(self.class_names), **self.tables()}
-
-    def _image(self, i: int) -> dict[str, Any]:
-        scores, outlines = Scores(self.counts[i]), BoundaryScores(self.boundaries[i])
-        return {
-            "file": self.images[i],
-            "pooled_iou": _plain(scores.pooled_iou),
-            "mean_iou": _plain(scores.mean_iou),
-            "accuracy": _plain(scores.accuracy),
-            "mean_boundary_f1": _plain(outlines.mean_f1),
-            **{f"iou {name}": _plain(value) for name, value in zip(self.class_names, scores.iou, strict=True)},
-        }
-
-    def _interval(self, score: Callable[[Scores], Any]) -> tuple[Any, Any]:
-        return interval(self.counts, lambda total: score(Scores(total)), self.settings)
-
-
-@dataclass(frozen=True, eq=False)
-class ObjectComparison:
-    """Objects of images held against the truth.
-
-    Attributes
-    ----------
-    images : tuple of str
-    counts : tuple of InstanceCounts
-        Of each image.
-    predicted, true : tuple of Sizes
-        Of each image.
-    settings : EvaluateSettings
-    measure : MeasureSettings
-    notes : tuple of str
-        How objects were read, where that was not plain.
-    """
-
-    images: tuple[str, ...]
-    counts: tuple[InstanceCounts, ...]
-    predicted: tuple[Sizes, ...]
-    true: tuple[Sizes, ...]
-    settings: EvaluateSettings
-    measure: MeasureSettings
-    notes: tuple[str, ...] = ()
-
-    @property
-    def scores(self) -> InstanceScores:
-        """Of all images together."""
-        return InstanceScores(_sum(self.counts))
-
-    def tables(self) -> dict[str, Rows]:
-        """Give all figures as tables.
-
-        Returns
-        -------
-        dict
-            `objects`: a row for each IoU from which on two objects are the same, pooled over the images, from two
-            images on with 95 % confidence intervals (`ap_low`, `ap_high`...); `overall`: numbers of objects, splits
-            and merges, and what knows no threshold; `sizes`: errors of the size distribution and the count, where all
-            images have sizes in one unit; `images`: a row for each image.
-        """
-        scores = self.scores
-        objects: Rows = list(scores.rows())
-        for name in ("ap", "f1", "panoptic_quality"):
-            bounds = self._interval(attrgetter(name))
-            for bound, values in zip(("low", "high"), bounds, strict=True):
-                for row, value in zip(objects, values, strict=True):
-                    row[f"{name}_{bound}"] = _plain(value)
-        counts = scores.counts
-        overall: Rows = [
-            {"figure": "images", "value": counts.n_images},
-            {"figure": "objects in the truth", "value": counts.n_truth},
-            {"figure": "objects predicted", "value": counts.n_predicted},
-            {"figure": "truth objects split", "value": counts.n_split},
-            {"figure": "predicted objects that merge several", "value": counts.n_merged},
-        ]
-        for name in ("mean_ap", "mean_best_iou"):
-            low, high = map(_plain, self._interval(attrgetter(name)))
-            overall.append({"figure": name, "value": _plain(getattr(scores, name)), "low": low, "high": high})
-        pooled = self.pooled_sizes()
-        return {
-            "objects": objects,
-            "overall": overall,
-            "sizes": [] if pooled is None else size_errors(*pooled, self.measure.weighting),
-            "images": [self._image(i) for i in range(len(self.images))],
-        }
-
-    def pooled_sizes(self) -> tuple[Sizes, Sizes] | None:
-        """Give sizes predicted and true of all images together; None where their units differ."""
-        if len({sizes.unit for sizes in self.true}) > 1:
-            return None
-        return pool(self.predicted), pool(self.true)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give all of it in plain types, ready for JSON: `InstanceScores.to_dict`, and the tables under their names."""
-        return {**self.scores.to_dict(), **self.tables()}
-
-    def _image(self, i: int) -> dict[str, Any]:
-        scores, counts = InstanceScores(self.counts[i]), self.counts[i]
-        predicted, true, by = self.predicted[i], self.true[i], self.measure.weighting
-        row: dict[str, Any] = {"file": self.images[i], "truth": counts.n_truth, "predicted": counts.n_predicted}
-        for iou in AT:
-            at = next(k for k, threshold in enumerate(counts.thresholds) if np.isclose(threshold, iou))
-            row |= {f"ap_{100 * iou:.0f}": _plain(scores.ap[at]), f"f1_{100 * iou:.0f}": _plain(scores.f1[at])}
-        d50 = predicted.quantile(0.5, by), true.quantile(0.5, by)
-        return row | {
-            "panoptic_quality": _plain(scores.panoptic_quality[0]),
-            "mean_best_iou": _plain(scores.mean_best_iou),
-            "splits": counts.n_split,
-            "merges": counts.n_merged,
-            f"d50_{true.unit}": _plain(d50[0]),
-            f"true_d50_{true.unit}": _plain(d50[1]),
-        }
-
-    def _interval(self, score: Callable[[InstanceScores], Any]) -> tuple[Any, Any]:
-        return interval(self.counts, lambda total: score(InstanceScores(total)), self.settings)
+def compare(
+    pairs: Sequence[tuple[str | Path, str | Path]],
+    settings: EvaluateSettings | None = None,
+    *,
+    classes: Sequence[ClassSpec] | None = None,
+    mapping: Mapping[int | Colour, int] | None = None,
+    measure: MeasureSettings | None = None,
+    pixel_size_nm: tuple[float, float] | None = None,
+) -> ClassComparison | ObjectComparison:
+    """Compare predictions with their truths; see `compare_steps`, of which this is the quiet form."""
+    return finish(
+        compare_steps(pairs, settings, classes=classes, mapping=mapping, measure=measure, pixel_size_nm=pixel_size_nm)
+    )
 
 
 def compare_steps(
@@ -308,34 +135,15 @@ def _compare_classes(
     if classes is None:
         found = [classes_of(prediction, truth, mapping=mapping) for prediction, truth in pairs]
         classes = max(found, key=len)  # numbers instead of names may not all occur in each image
-    names = tuple(spec.name for spec in classes)
-    counts, boundaries, notes = [], [], []
+    names = [spec.name for spec in classes]
+    images = []
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
         pair = read_pair(prediction, truth, classes, mapping=mapping)
-        notes += pair.notes
-        counts.append(count(pair.predicted, pair.true, len(names), ignore=IGNORE, mask=pair.mask))
         size = pixel_size_nm or read(prediction).pixel_size_nm or read(truth).pixel_size_nm
-        planes = [
-            count_boundaries(
-                predicted_yx,
-                true_yx,
-                len(names),
-                tolerance_px=settings.tolerance_px,
-                pixel_size_nm=size,
-                ignore=IGNORE,
-                mask=mask_yx,
-            )
-            for predicted_yx, true_yx, mask_yx in zip(
-                _planes(pair.predicted),
-                _planes(pair.true),
-                [None] * len(_planes(pair.true)) if pair.mask is None else _planes(pair.mask),
-                strict=True,
-            )
-        ]
-        boundaries.append(_sum(planes))
-    images = tuple(str(prediction) for prediction, _ in pairs)
-    return ClassComparison(images, names, tuple(counts), tuple(boundaries), settings, tuple(dict.fromkeys(notes)))
+        images.append(compare_classes(pair, names, settings, name=str(prediction), pixel_size_nm=size))
+    together: ClassComparison = sum_of(images)
+    return together
 
 
 def _compare_objects(
@@ -344,41 +152,29 @@ def _compare_objects(
     measure: MeasureSettings,
     pixel_size_nm: tuple[float, float] | None,
 ) -> Generator[Progress, None, ObjectComparison]:
-    counts, predicted_sizes, true_sizes, notes = [], [], [], []
+    images: list[ObjectComparison] = []
+    notes: list[str] = []
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
-        labels = _predicted_objects(prediction)
+        planes = _object_planes(prediction, truth, measure, notes)
         size = pixel_size_nm or read(prediction).pixel_size_nm
-        rows = _segmented_rows(prediction) if measure.exclude_data_bar else slice(0, labels.shape[1])
-        fields = []
-        for plane, predicted_yx in enumerate(labels):
-            true = read_objects(truth, shape_yx=predicted_yx.shape, image=prediction, plane=plane)
-            if true.labels_yx.shape != predicted_yx.shape:
-                raise InputError(
-                    f"{truth}: has shape {true.labels_yx.shape} and {prediction} {predicted_yx.shape}; "
-                    "give the truth of the same image, neither cropped nor scaled."
-                )
-            notes += [true.note] if true.note else []
-            counted = None if true.ignore_yx is None else ~true.ignore_yx[rows]
-            seen = predicted_yx[rows], true.labels_yx[rows]
-            sizes = [
-                size_distribution(measure_objects(labels_yx, pixel_size_nm=size), measure, labels_yx.shape, size)
-                for labels_yx in seen
-            ]
-            fields.append((count_instances(count_pairs(*seen, mask=counted)), *sizes))
-        of_plane, of_predicted, of_true = zip(*fields, strict=True)
-        counts.append(_sum(of_plane))
-        predicted_sizes.append(pool(of_predicted))
-        true_sizes.append(pool(of_true))
-    return ObjectComparison(
-        tuple(str(prediction) for prediction, _ in pairs),
-        tuple(counts),
-        tuple(predicted_sizes),
-        tuple(true_sizes),
-        settings,
-        measure,
-        tuple(dict.fromkeys(notes)),
-    )
+        images.append(compare_objects(planes, settings, measure, name=str(prediction), pixel_size_nm=size))
+    together: ObjectComparison = sum_of(images)
+    return replace(together, notes=tuple(dict.fromkeys(notes)))
+
+
+def _object_planes(
+    prediction: Path, truth: Path, measure: MeasureSettings, notes: list[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Read objects plane by plane as `compare_objects` takes them, and note how."""
+    labels, note = _predicted_objects(prediction)
+    notes += [note] if note else []
+    rows = _segmented_rows(prediction) if measure.exclude_data_bar else slice(0, labels.shape[1])
+    for plane, predicted_yx in enumerate(labels):
+        true = read_objects(truth, shape_yx=predicted_yx.shape, image=prediction, plane=plane)
+        notes += [true.note] if true.note else []
+        counted_yx = None if true.ignore_yx is None else ~true.ignore_yx[rows]
+        yield predicted_yx[rows], true.labels_yx[rows], counted_yx
 
 
 def _segmented_rows(path: Path) -> slice:
@@ -386,31 +182,15 @@ def _segmented_rows(path: Path) -> slice:
     mask = content_mask(path)
     if mask is None:
         return slice(None)
-    inside = np.flatnonzero(_planes(mask)[0][:, 0])
+    inside = np.flatnonzero(planes_of(mask)[0][:, 0])
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
-def _predicted_objects(path: Path) -> np.ndarray:
-    """Ids of objects, shape (planes, height, width); of labels with classes, the connected pieces of each."""
+def _predicted_objects(path: Path) -> tuple[np.ndarray, str | None]:
+    """Read ids of objects, shape (planes, height, width), and how they were read where that is not plain."""
     drawn = read(path)
     labels = np.asarray(drawn.pixels)
     if drawn.is_colour or labels.dtype.kind not in "bui":
         raise InputError(f"{path}: a prediction must be whole numbers without colour, one for each object.")
-    if path.suffix.lower() in (".tif", ".tiff") and read_labels_info(path)[0] is not None:
-        return np.stack([label_objects(classes_yx) for classes_yx in _planes(labels)])
-    return _planes(labels)
-
-
-def _planes(pixels: np.ndarray) -> np.ndarray:
-    return pixels.reshape(-1, *pixels.shape[-2:])
-
-
-def _sum(counts: Sequence[Any]) -> Any:
-    total = counts[0]
-    for other in counts[1:]:
-        total = total + other
-    return total
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    named = path.suffix.lower() in (".tif", ".tiff") and read_labels_info(path)[0] is not None
+    return predicted_objects(planes_of(labels), str(path), classes=named)

@@ -20,7 +20,7 @@ from napari_matseg.core.measure.fractions import one_field_std, phase_fractions
 from napari_matseg.core.measure.grains import grains_of
 from napari_matseg.core.measure.shapes import measure_objects
 from napari_matseg.core.measure.sizes import Sizes, pool, size_distribution
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.provenance import describe_image, describe_run
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.errors import InputError
@@ -125,6 +125,27 @@ class Measured:
         return phase_fractions(np.array([field.pixels for field in counted]), names, std)
 
 
+def measure(
+    labels: str | Path | np.ndarray | Micrograph,
+    image: str | Path | np.ndarray | Micrograph | None = None,
+    settings: MeasureSettings | None = None,
+    *,
+    classes: Sequence[ClassSpec] | None = None,
+    pixel_size_nm: tuple[float, float] | None = None,
+) -> Measured:
+    """Measure the objects and phases in labels; see `measure_steps`, of which this is the quiet form.
+
+    Examples
+    --------
+    >>> labels = np.zeros((40, 40), np.uint16)
+    >>> labels[10:20, 5:25] = 1
+    >>> measured = measure(labels, pixel_size_nm=(2.0, 2.0))
+    >>> measured.table[["label", "area_nm2", "feret_min_nm"]].to_dict("records")
+    [{'label': 1, 'area_nm2': 800.0, 'feret_min_nm': 20.0}]
+    """
+    return finish(measure_steps(labels, image, settings, classes=classes, pixel_size_nm=pixel_size_nm))
+
+
 def measure_steps(
     labels: str | Path | np.ndarray | Micrograph,
     image: str | Path | np.ndarray | Micrograph | None = None,
@@ -160,7 +181,7 @@ def measure_steps(
     settings = settings or MeasureSettings()
     started = time.perf_counter()
     yield Progress(0, 1, "reading")
-    drawn = as_micrograph(labels)
+    drawn = as_micrograph(labels, find_bar=False)
     seen = None if image is None else as_micrograph(image)
     if drawn.is_colour or np.dtype(drawn.pixels.dtype).kind not in "bui":
         raise InputError(f"{drawn.name}: labels must be whole numbers without colour; give labels, not the image.")
@@ -371,7 +392,7 @@ def save_report(
     folder = Path(folder)
     make_folder(folder)
     path = folder / f"{stem}_report.html"
-    drawn, seen = as_micrograph(labels), None if image is None else as_micrograph(image)
+    drawn, seen = as_micrograph(labels, find_bar=False), None if image is None else as_micrograph(image)
     field = measured.fields[0]
     labels_yx = drawn.plane()[0]
     tables: dict[str, Any] = {
@@ -431,7 +452,7 @@ def read_grains(
     fields: list[np.ndarray] = []
     sizes: dict[tuple[float, float] | None, str] = {}
     for path in labels:
-        drawn = as_micrograph(path)
+        drawn = as_micrograph(path, find_bar=False)
         named, made = _info(drawn)
         rows = _rows(drawn, None, made)
         sizes.setdefault(pixel_size_nm or drawn.pixel_size_nm, drawn.name)

@@ -21,3 +21,27 @@ def test_the_users_own_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
     assert allocator._glibc() is None
     with kept_memory():
         pass
+
+
+def test_memory_is_given_back_after_the_last_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Libc:
+        def mallopt(self, parameter: int, value: int) -> None:
+            calls.append("keep" if allocator.KEEPING[parameter] == value else "give back")
+
+        def malloc_trim(self, pad: int) -> None:
+            calls.append("trim")
+
+    monkeypatch.setattr(allocator, "_glibc", Libc)
+    first, second = kept_memory(), kept_memory()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(calls) == {"keep"}
+    assert len(calls) == len(allocator.KEEPING)
+    with kept_memory():
+        pass
+    assert len(calls) == len(allocator.KEEPING)
+    second.__exit__(None, None, None)
+    assert calls[len(allocator.KEEPING) :] == ["give back"] * len(allocator.DEFAULTS) + ["trim"]

@@ -25,7 +25,7 @@ from napari_matseg.core.sam.decoder import FastDecoder, PromptBatch
 from napari_matseg.core.sam.drawn import with_drawing
 from napari_matseg.core.sam.networks import Layout, build_sam
 from napari_matseg.core.sam.weights import PromptableModel
-from napari_matseg.core.windows import ONCE, Window
+from napari_matseg.core.windows import CLOSELY, ONCE, Window
 from napari_matseg.errors import InputError, SettingsError
 
 FRAME = 128
@@ -253,14 +253,19 @@ class Threshold:
     """A model that knows the truth, as far as its window goes: the bright object at the first point."""
 
     frame, batch, note, look = 64, 3, "", ONCE
+    stability = 0.9
 
     def __init__(self) -> None:
         self.prepared: list[Window] = []
+        self.embedded: list[Window] = []
         self.batches: list[int] = []
 
     def prepare(self, image: PromptImage, window: Window) -> tuple[PromptImage, Window]:
         self.prepared.append(window)
         return image, window
+
+    def embed(self, image: PromptImage, window: Window) -> None:
+        self.embedded.append(window)
 
     def answer(
         self, prepared: Any, window: Window, prompts: list[Prompt], settings: Any, area_px: Any
@@ -276,7 +281,7 @@ class Threshold:
             y, x = np.rint(prompt.points_yx[0]).astype(int) - [window.top, window.left]
             scores = np.where((objects == objects[y, x]) & pixels, np.float16(3), np.float16(-3))
             scores = scores if pixels[y, x] else np.zeros((0, 0), np.float16)
-            answers.append(ObjectMask(prompt.id, window.top, window.left, scores, 0.9, 0.9, prompt.plane))
+            answers.append(ObjectMask(prompt.id, window.top, window.left, scores, 0.9, self.stability, prompt.plane))
         return answers
 
 
@@ -352,6 +357,51 @@ def test_in_bulk_masks_are_those_of_each_prompt_alone(tiny):
         alone = session.predict(prompt)
         assert iou(pasted(alone, image.shape), pasted(answer, image.shape)) >= 0.999
         assert alone.iou == pytest.approx(answer.iou, abs=1e-5)
+
+
+def test_unstable_answers_are_asked_for_again_only_where_that_is_wanted(knows):
+    image = bright_discs((64, 64), [(20, 20, 3)])
+    for stability, wanted, windows in ((0.9, 0.3, 2), (0.2, 0.3, 1), (0.2, 0.0, 2)):
+        session, model = knows()
+        model.look, model.stability = CLOSELY, stability
+        session.set_image(image)
+        (found,) = finish(session.predict_steps([click((20, 20))], least_stability=wanted))
+        np.testing.assert_array_equal(pasted(found, image.shape), image > 128)
+        assert len(model.prepared) == windows
+
+
+def test_details_are_embedded_ahead(knows):
+    session, model = knows()
+    with pytest.raises(InputError, match="no image"):
+        finish(session.ahead_steps())
+    model.look = CLOSELY
+    session.set_image(np.zeros((64, 80), np.uint8))
+    steps = list(session.ahead_steps())
+    assert [step.done for step in steps] == list(range(steps[-1].total + 1))
+    assert 1 < len(model.embedded) <= module.AHEAD
+    assert set(model.embedded) == set(session.windows.ahead(module.AHEAD))
+    assert len(model.prepared) == 1  # what is in memory stays there
+
+
+def test_details_of_an_image_that_was_replaced_are_left(knows):
+    session, model = knows()
+    model.look = CLOSELY
+    session.set_image(np.zeros((64, 80), np.uint8))
+    steps = session.ahead_steps()
+    next(steps)
+    next(steps)
+    session.set_image(np.ones((64, 80), np.uint8))
+    assert list(steps) == []
+    assert len(model.embedded) == 1
+
+
+def test_nothing_is_embedded_ahead_that_would_not_be_kept_or_asked_for(knows):
+    for changes, look in (({"cache_gb": 0}, CLOSELY), ({}, ONCE)):
+        session, model = knows(**changes)
+        model.look = look
+        session.set_image(np.zeros((64, 80), np.uint8))
+        assert [step.done for step in session.ahead_steps()] == [1]
+        assert model.embedded == []
 
 
 def test_no_prompts_no_objects(knows):

@@ -155,5 +155,5 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_absurdly_many_pixels() -> None:
     one = of_counts(np.array([0, 4000 * 4000]), 0, (4000, 4000))
     spans = Spans(*(np.repeat(column, 101) for column in (one.owner, one.start, one.length, one.step)))
-    with pytest.raises(InputError, match=r"^f: the objects together have 1616000000 pixels, many times those"):
+    with pytest.raises(InputError, match=r"^f: the objects together have 1616000000 pixels or more, many times those"):
         paint(spans, np.array([0]), (4000, 4000), "f")

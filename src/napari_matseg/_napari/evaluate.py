@@ -1,116 +1,142 @@
-"""Evaluate a segmentation: the same numbers as `napari-matseg evaluate` gives for the same files."""
+"""Evaluate a segmentation: the same numbers as `napari-matseg evaluate` gives for the same files, and what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
+from napari_matseg._napari.evaluate_result import (
+    Asked,
+    Evaluation,
+    Mistakes,
+    evaluate_layers,
+    find_on,
+    look_like_objects,
+)
+from napari_matseg._napari.evaluate_tabs import PictureTab, ScoresTab, SizesTab, headline
+from napari_matseg._napari.evaluate_watch import Watch
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.layers import as_read, micrograph_from_layer, record_of, specs_of
+from napari_matseg._napari.layers import record_of, specs_of
+from napari_matseg._napari.mistakes import MistakesTab
 from napari_matseg._napari.models import ModelChoice
-from napari_matseg._napari.parts import Form, LayerChoice, RunBar, shrink
-from napari_matseg._napari.tables import Row, ScoresTable
+from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, RunBar, Scroll, shrink, text_label
+from napari_matseg._napari.prompt_places import plane_on_view
+from napari_matseg.comparing import save_comparison
 from napari_matseg.core.checkpoints import read_card
-from napari_matseg.core.evaluate import classes_of, evaluate
 from napari_matseg.core.export import write_csv
-from napari_matseg.core.metrics import Scores
-from napari_matseg.core.micrograph import Micrograph
-from napari_matseg.core.progress import Progress
 from napari_matseg.errors import MatsegError
-from napari_matseg.settings import ClassSpec
+from napari_matseg.settings import EvaluateSettings
 
 AS_LAYERS_SAY = "as the layers say"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores with what they are scores of."""
-
-    scores: Scores
-    classes: tuple[ClassSpec, ...]
-    notes: tuple[str, ...]
-
-    def rows(self) -> list[Row]:
-        """One row for each class and one for their means."""
-        return self.scores.rows([spec.name for spec in self.classes])
+FOLLOWED = 4_200_000
+"""Pixels up to which the figures follow the brush by themselves."""
 
 
 class EvaluateWidget(QWidget):
-    """Compares a labels layer with the truth, class by class."""
+    """Compares a labels layer with the truth, by classes or objects, and shows where they differ."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = napari_viewer
         self.evaluation: Evaluation | None = None
-        self._job = Job(self)
-        self._job.succeeded.connect(self._on_succeeded)
-        self._job.ended.connect(self._on_ended)
+        self._closed = self._due = False
+        self._job, self._live = Job(self), Job(self)  # what was asked for, and what follows the brush
+        self._watch = Watch(napari_viewer, self)
 
         self.prediction = LayerChoice(napari_viewer, [Labels], prefer=_looks_like_result)
         self.truth = LayerChoice(napari_viewer, [Labels, Image], prefer=_looks_like_truth)
+        self.truth.setToolTip("What is right; or what another person has drawn, for the agreement of the two.")
+        self.kind = shrink(QComboBox())
+        self.kind.addItem("classes, pixel by pixel", False)
+        self.kind.addItem("objects, one by one", True)
         self.classes = ModelChoice(first=AS_LAYERS_SAY)
         self.classes.setToolTip("Whose names and colours the classes have, if the layers do not say.")
         self.data_bar = QCheckBox("Leave the data bar out")
         self.data_bar.setToolTip("Rows that were not segmented do not count.")
         self.data_bar.setChecked(True)
-        self.run_bar = RunBar(self._job, self.run, "Evaluate")
-        self.table = ScoresTable()
-        self.save_button = QPushButton("Save as CSV…")
-        self.save_button.clicked.connect(self._ask_and_save)
+        self.run_bar = RunBar(self._job, self.run, "Evaluate", "")
+        self.stale = text_label()
+        self.scores, self.sizes = ScoresTab(), SizesTab()
+        self.pictures, self.mistakes = PictureTab(), MistakesTab(napari_viewer)
+        self.table = self.scores.classes
+        self.save_button, self.save_all_button = QPushButton("Save as CSV…"), QPushButton("Save all tables…")
+        self.save_button.setToolTip("The table of scores.")
+        self.save_all_button.setToolTip("Into a folder: every table as CSV, and all of it with its settings as JSON.")
         self._lay_out()
+        self._connect()
         self._forget_scores()
-        for choice in (self.prediction, self.truth, self.classes):
-            choice.currentIndexChanged.connect(self._forget_scores)
-        self.data_bar.toggled.connect(self._forget_scores)
+        self._guess()
 
     def _lay_out(self) -> None:
         self._form = Form()
         self._form.add("Prediction", self.prediction)
         self._form.add("Truth", self.truth)
+        self._form.add("Compare", self.kind)
         self._form.add("Classes", shrink(self.classes))
         self._form.add("", self.data_bar)
-        layout = QVBoxLayout(self)
-        for widget in (self._form, self.run_bar, self.table, self.save_button):
+        self.tabs = QTabWidget()
+        for tab in (self.scores, self.sizes, self.pictures, self.mistakes):
+            self.tabs.addTab(tab, "")
+        self._buttons = QWidget()
+        buttons = QHBoxLayout(self._buttons)
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(self.save_button)
+        buttons.addWidget(self.save_all_button)
+        inner = QWidget()
+        layout = QVBoxLayout(inner)
+        for widget in (self._form, self.run_bar, self.stale):
             layout.addWidget(widget)
+        layout.addWidget(self.tabs, 1)
+        layout.addWidget(self._buttons)
         layout.addStretch()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scroll(inner))
+
+    def _connect(self) -> None:
+        for choice in (self.prediction, self.truth):
+            choice.currentIndexChanged.connect(self._guess)
+        for choice in (self.prediction, self.truth, self.classes, self.kind):
+            choice.currentIndexChanged.connect(self._forget_scores)
+        self.data_bar.toggled.connect(self._forget_scores)
+        self._job.succeeded.connect(self._on_succeeded)
+        self._job.ended.connect(self._on_ended)
+        self._live.succeeded.connect(self._on_followed)
+        self._live.failed.connect(self.run_bar.fail)
+        self._live.ended.connect(self._on_live_ended)
+        self._watch.settled.connect(self._follow)
+        self.save_button.clicked.connect(self._ask_and_save)
+        self.save_all_button.clicked.connect(self._ask_and_save_all)
+        for part in (self.sizes.pane, self.pictures.pane, self.mistakes):
+            part.said.connect(self.run_bar.say)
+            part.failed.connect(self.run_bar.fail)
 
     def run(self) -> None:
-        """Start comparing; the table comes later, or an error is shown."""
+        """Start comparing; the figures come later, or an error is shown."""
         if self._job.running:
             return
         self._forget_scores()
-        predicted, true = self.prediction.layer, self.truth.layer
-        if predicted is None or true is None:
-            self.run_bar.fail(f"Choose a layer with the {'prediction' if predicted is None else 'truth'} first.")
-            return
-        if predicted == true:
-            self.run_bar.fail("Prediction and truth are the same layer; choose two.")
-            return
         try:
-            model = self.classes.model
-            classes = specs_of(predicted.metadata) or specs_of(true.metadata)
-            if model is not None:
-                classes = read_card(model).classes
-            pair = micrograph_from_layer(predicted), micrograph_from_layer(true)
+            asked = self._ask()
         except MatsegError as error:
             self.run_bar.fail(str(error))
             return
-        record = (record_of(predicted) or {}) if self.data_bar.isChecked() else {}
+        if isinstance(asked, str):
+            self.run_bar.fail(asked)
+            return
         self._form.setEnabled(False)
         self.run_bar.begin()
-        self._job.start(_evaluate(*pair, classes, record.get("segmented_rows")), f"Evaluating {predicted.name}")
+        self._watch.watch(asked.prediction, asked.truth)
+        self._job.start(evaluate_layers(asked, self._plane(asked)), f"Evaluating {asked.prediction.name}")
 
     def save(self, path: Path) -> None:
-        """Write the table as CSV.
+        """Write the table of scores as CSV.
 
         Raises
         ------
@@ -122,29 +148,108 @@ class EvaluateWidget(QWidget):
 
     def event(self, event: QEvent) -> bool:
         """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and not self._closed:
+            self._closed = True
             self._job.cancel()
+            self._live.cancel()
             self.prediction.forget()
             self.truth.forget()
+            self._watch.forget()
+            self.mistakes.forget()
         return bool(super().event(event))
 
-    def _on_succeeded(self, evaluation: Evaluation) -> None:
+    def _ask(self) -> Asked | str:
+        """Take what is chosen, or say what is not."""
+        predicted, true = self.prediction.layer, self.truth.layer
+        if predicted is None or true is None:
+            return f"Choose a layer with the {'prediction' if predicted is None else 'truth'} first."
+        if predicted == true:
+            return "Prediction and truth are the same layer; choose two."
+        model, objects = self.classes.model, bool(self.kind.currentData())
+        classes = specs_of(predicted.metadata) or specs_of(true.metadata)
+        if model is not None:
+            classes = read_card(model).classes
+        return Asked(predicted, true, classes, EvaluateSettings(objects=objects), self.data_bar.isChecked())
+
+    def _plane(self, asked: Asked) -> int:
+        return plane_on_view(asked.prediction, self._viewer.dims.point)
+
+    def _show(self, evaluation: Evaluation, mistakes: Mistakes) -> None:
         self.evaluation = evaluation
-        self.table.fill(evaluation.rows(), evaluation.classes)
+        titles = ("Scores", "Sizes", "By IoU") if evaluation.objects else ("Scores", "Fractions", "Confusion")
+        for tab, title in zip((self.scores, self.sizes, self.pictures), titles, strict=True):
+            self.tabs.setTabText(self.tabs.indexOf(tab), title)
+            tab.show_evaluation(evaluation)
+        self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(mistakes.found)})")
+        self.mistakes.show_mistakes(evaluation, mistakes)
+        self.tabs.setVisible(True)
+        self._buttons.setVisible(True)
         self.save_button.setEnabled(True)
-        scores = evaluation.scores
-        lines = [f"<b>Pooled IoU {scores.pooled_iou:.4f}</b>, pixel accuracy {scores.accuracy:.4f}"]
-        self.run_bar.say("<br>".join([*lines, *map(escape, evaluation.notes)]))
+        self.run_bar.say("<br>".join([headline(evaluation), *map(escape, evaluation.notes)]))
+
+    def _on_succeeded(self, found: tuple[Evaluation, Mistakes]) -> None:
+        if not self._closed:
+            self._show(*found)
+            self._follow()
 
     def _on_ended(self) -> None:
         self._form.setEnabled(True)
 
+    def _follow(self) -> None:
+        """See to it that figures and mistakes are those of what is on view now."""
+        evaluation, mistakes = self.evaluation, self.mistakes.mistakes
+        if evaluation is None or mistakes is None or self._closed or self._job.running:
+            return
+        if self._live.running:
+            self._due = True
+            return
+        current, plane = evaluation.holds(), self._plane(evaluation.asked)
+        followed = evaluation.predicted.size <= FOLLOWED
+        self._say_stale(not current and not followed)
+        if not current and followed:
+            self._live.start(evaluate_layers(evaluation.asked, plane), None)
+        elif plane != mistakes.plane:
+            self._live.start(find_on(evaluation, plane), None)
+
+    def _on_followed(self, found: tuple[Evaluation, Mistakes]) -> None:
+        now = self.evaluation
+        if now is not None and found[0].asked is now.asked and not self._closed:
+            if found[0] is now:
+                self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(found[1].found)})")
+                self.mistakes.show_mistakes(*found)
+            else:
+                self._show(*found)
+
+    def _on_live_ended(self) -> None:
+        if self._due:
+            self._due = False
+            self._follow()
+
+    def _say_stale(self, stale: bool) -> None:
+        text = "Numbers are out of date: the labels were changed after they were evaluated."
+        self.stale.setText(f'<span style="color: {FLAG_COLOUR}">{text}</span>')
+        self.stale.setVisible(stale)
+        self.run_bar.run_button.setText("Evaluate again" if stale else "Evaluate")
+
     def _forget_scores(self) -> None:
         """Numbers stay on show only as long as the choices that they belong to."""
+        self._live.cancel()
+        self._watch.watch()
         self.evaluation = None
-        self.table.empty()
+        self.scores.empty()
+        self.mistakes.forget()
+        self._say_stale(False)
+        self.tabs.setVisible(False)
+        self._buttons.setVisible(False)
         self.save_button.setEnabled(False)
+        self._form.set_row_visible(self.classes, not self.kind.currentData())
         self.run_bar.say("")
+
+    def _guess(self) -> None:
+        """Guess what the layers hold."""
+        layer = self.prediction.layer
+        if layer is not None:
+            self.kind.setCurrentIndex(self.kind.findData(look_like_objects(layer, self.truth.layer)))
 
     def _ask_and_save(self) -> None:
         layer = self.prediction.layer
@@ -160,21 +265,16 @@ class EvaluateWidget(QWidget):
         else:
             self.run_bar.say(f"Saved as {escape(str(path))}.")
 
-
-def _evaluate(
-    predicted: Micrograph, true: Micrograph, classes: Sequence[ClassSpec] | None, rows: Sequence[int] | None
-) -> Generator[Progress, None, Evaluation]:
-    """Compare two layers' pixels, without the rows that were not segmented."""
-    yield Progress(0, 1, "comparing")
-    prediction, truth = np.asarray(predicted.pixels), np.asarray(as_read(true).pixels)
-    found = tuple(classes) if classes is not None else classes_of(prediction, truth)
-    mask = None
-    if rows is not None:
-        mask = np.zeros((prediction.shape[-2], 1), dtype=bool)
-        mask[slice(*rows)] = True
-        mask = np.broadcast_to(mask, prediction.shape)
-    scores, notes = evaluate(prediction, truth, found, mask=mask)
-    return Evaluation(scores, found, tuple(notes))
+    def _ask_and_save_all(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Save all tables into the folder")
+        if not folder or self.evaluation is None:
+            return
+        try:
+            files = save_comparison(self.evaluation.compared, folder, self.evaluation.name.replace("/", "-"))
+        except MatsegError as error:
+            self.run_bar.fail(str(error))
+        else:
+            self.run_bar.say(f"{len(files)} files saved, among them {escape(str(files['record']))}.")
 
 
 def _looks_like_result(layer: Any) -> bool:

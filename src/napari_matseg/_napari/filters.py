@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,10 @@ class Filters(QWidget):
         for line in self.lines:
             met &= line.condition.meets(self._table)
         return met
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Give the conditions in plain JSON types."""
+        return [asdict(line.condition) for line in self.lines]
 
     def _on_removed(self) -> None:
         self.remove(self.sender())

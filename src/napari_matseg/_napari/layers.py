@@ -108,6 +108,7 @@ def _with_file(micrograph: Micrograph, known: dict[str, Any]) -> Micrograph:
         micrograph,
         pixel_size_nm=None if size is None else (float(size[0]), float(size[1])),
         data_bar=None if bar is None else (int(bar[0]), int(bar[1])),
+        data_bar_from=known.get("data_bar_from"),
         source=Path(known["source"]) if known["source"] and known["dtype"] == str(micrograph.pixels.dtype) else None,
         vendor=known["vendor"],
         metadata=known["instrument"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QCheckBox, QComboBox, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import micrograph_from_layer, specs_of
@@ -22,7 +23,8 @@ from napari_matseg._napari.measure_spacing import Spacing, SpacingTab
 from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, RunBar, Scroll, text_label
 from napari_matseg._napari.prompt_places import plane_on_view, shape_of
 from napari_matseg.core.progress import Progress
-from napari_matseg.errors import MatsegError
+from napari_matseg.errors import InputError, MatsegError
+from napari_matseg.measuring import save_figures, save_measured, save_report
 from napari_matseg.settings import MeasureSettings
 
 WIDTH, HEIGHT = 400, 760  # px
@@ -55,6 +57,11 @@ class MeasureWidget(QWidget):
         self.data_bar.setChecked(MeasureSettings().exclude_data_bar)
         self.run_bar = RunBar(self._job, self.run, "Measure", "planes")
         self.stale = text_label()
+        self.save_button = QPushButton("Save report and tables…")
+        self.save_button.setToolTip(
+            "Into a folder: a page with image, overlay, tables and figures (HTML), tables (CSV), figures (SVG), "
+            "and the record of what was done (JSON); of the objects that the filters keep."
+        )
         self.objects, self.sizes = ObjectsTab(napari_viewer), SizesTab()
         self.phases, self.spacing = PhasesTab(), SpacingTab()
         self._lay_out()
@@ -84,11 +91,13 @@ class MeasureWidget(QWidget):
         for widget in (self._form, self.run_bar, self.stale):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
+        layout.addWidget(self.save_button)
         layout.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(Scroll(inner))
         self.tabs.setVisible(False)
+        self.save_button.setVisible(False)
         self.stale.setVisible(False)
 
     def _connect(self) -> None:
@@ -102,6 +111,7 @@ class MeasureWidget(QWidget):
         self._watch.changed.connect(self._on_edited)
         self.objects.filtered.connect(self._on_filtered)
         self.spacing.asked.connect(self.measure_spacing)
+        self.save_button.clicked.connect(self._ask_and_save)
         for part in (self.objects, self.sizes.pane, self.phases.pane, self.spacing):
             part.said.connect(self.run_bar.say)
             part.failed.connect(self.run_bar.fail)
@@ -131,6 +141,27 @@ class MeasureWidget(QWidget):
             self.run_bar.fail("The labels are not there any more as they were measured; measure again.")
             return
         self._begin(self.spacing.work(), "Measuring spacing", self._show_spacing)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write report, tables, figures and record of the objects that are kept; nothing without any numbers.
+
+        Raises
+        ------
+        MatsegError
+            If the labels are not those that were measured, or something cannot be written.
+        """
+        result = self.result
+        if result is None:
+            return []
+        if self._watch.edited or not result.fits:
+            raise InputError(f"{result.name}: was changed after it was measured; measure again before saving.")
+        settings = self.sizes.settings(result.asked.settings)
+        measured, stem = result.only(self.objects.kept, self.objects.why()), result.name.replace("/", "-")
+        more = {} if self.spacing.spacing is None else self.spacing.spacing.tables()
+        files = save_measured(measured, folder, stem, settings)
+        files |= save_figures(measured, folder, stem, settings)
+        files |= save_report(measured, folder, stem, result.drawn, result.seen, settings, more=more)
+        return list(files.values())
 
     def sizeHint(self) -> QSize:
         """Wide enough for the table, which scrolls where the window is low."""
@@ -173,6 +204,7 @@ class MeasureWidget(QWidget):
         self.spacing.show_result(result)
         self.tabs.setTabVisible(self.tabs.indexOf(self.phases), result.asked.classes)
         self.tabs.setVisible(True)
+        self.save_button.setVisible(True)
         self.run_bar.say(self._summary(result))
         self._judge()
 
@@ -189,6 +221,17 @@ class MeasureWidget(QWidget):
         if not result.in_nm:
             text += ". The pixel size is not known: sizes are in pixels."
         return text
+
+    def _ask_and_save(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Save into the folder")
+        if not folder:
+            return
+        try:
+            files = self.save(Path(folder))
+        except MatsegError as error:
+            self.run_bar.fail(str(error))
+        else:
+            self.run_bar.say(f"{len(files)} files saved, among them {escape(str(files[-1]))}.")
 
     def _on_filtered(self) -> None:
         if self.result is not None:

@@ -24,6 +24,8 @@ from napari_matseg.measuring import write_table
 
 SELECTED, LEFT_OUT = "#ffd60a", "#8a8a8a"
 OUTLINE = 2.5  # px on the screen
+FINEST = 1536
+"""So many rows and columns of an overlay at most."""
 STILL = 4  # px on the screen that the mouse may move in a click
 LATE = ("y", "x", "area_px")
 """Columns that come last, if there are better ones."""
@@ -42,6 +44,7 @@ class ObjectsTab(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._result: Result | None = None
+        self._showing = False
         self.kept: NDArray[np.bool_] = np.zeros(0, bool)
         self.count = QLabel()
         self.add_button = QPushButton("Add filter")
@@ -60,7 +63,7 @@ class ObjectsTab(QWidget):
         self.add_button.clicked.connect(self.add_filter)
         self.filters.changed.connect(self._on_filtered)
         self.edge.toggled.connect(self._on_filtered)
-        self.grey.toggled.connect(self._show_left_out)
+        self.grey.toggled.connect(self.refresh)
         self.table.chosen.connect(self._on_chosen)
         self.save_button.clicked.connect(self._ask_and_save)
         viewer.mouse_drag_callbacks.append(self._on_mouse)
@@ -94,8 +97,13 @@ class ObjectsTab(QWidget):
         if result is None:
             return
         table = result.table
-        many = {"plane": result.n_planes > 1, "area_px": not result.in_nm}
-        columns = [name for name in table.columns if name != "file" and many.get(name, True)]
+        told = {
+            "file": False,
+            "plane": result.n_planes > 1,
+            "class": len(result.specs) > 2,
+            "area_px": not result.in_nm,
+        }
+        columns = [name for name in table.columns if told.get(name, True)]
         columns.sort(key=lambda name: name in LATE[: 2 if not result.in_nm else 3])
         self.table.fill(table, columns)
         offered = [name for name in columns if name != "touches_edge"]
@@ -118,8 +126,17 @@ class ObjectsTab(QWidget):
 
     def refresh(self) -> None:
         """Notice that layers have come, gone or changed."""
-        self._light_up()
-        self._show_left_out()
+        if not self._showing:  # showing a layer moves the viewer's sliders, at times
+            self._showing = True
+            try:
+                self._light_up()
+                self._show_left_out()
+            finally:
+                self._showing = False
+
+    def why(self) -> dict[str, Any]:
+        """Say what the filters ask for, in plain JSON types."""
+        return {"without_edge": self.edge.isChecked(), "conditions": self.filters.describe()}
 
     def save(self, path: Path) -> None:
         """Write the rows that are kept as CSV.
@@ -160,10 +177,10 @@ class ObjectsTab(QWidget):
         if rows.size == 1 and not result.asked.classes:
             result.asked.labels.selected_label = int(result.table["label"].iat[rows[0]])
         if row is not None:
-            ys, xs = result.frame(row)
+            frame = result.frames(np.array([row]))
             place = [*result.planes(int(result.table["plane"].iat[row])), *result.table[["y", "x"]].iloc[row]]
-            fly_to(self._viewer, result.asked.labels, place, max(ys.stop - ys.start, xs.stop - xs.start) / 2)
-        self._light_up()
+            fly_to(self._viewer, result.asked.labels, place, float((frame[2:] - frame[:2]).max()) / 2)
+        self.refresh()
 
     def _on_plane(self, event: Any = None) -> None:
         if self._result is not None and self._result.n_planes > 1:
@@ -180,27 +197,31 @@ class ObjectsTab(QWidget):
         if not rows.size:
             self._selected.hide()
             return
-        result, labels = self._result, self._result.table["label"].to_numpy()
-        frames = [result.frame(row) for row in rows]
-        top, left = (min(frame[axis].start for frame in frames) for axis in (0, 1))
-        bottom, right = (max(frame[axis].stop for frame in frames) for axis in (0, 1))
-        objects = result.objects(plane)
-        mask = np.zeros((bottom - top, right - left), bool)
-        for row, (ys, xs) in zip(rows, frames, strict=True):
-            part = mask[ys.start - top : ys.stop - top, xs.start - left : xs.stop - left]
-            part |= np.asarray(objects[ys, xs]) == labels[row]
-        layer = result.asked.labels
-        outline = max(1, round(OUTLINE / magnification(self._viewer, layer)))
-        self._selected.show(layer, result.planes(plane), mask, top, left, outline)
+        frames = self._result.frames(rows)
+        (top, left), (bottom, right) = frames[:2].min(axis=1), frames[2:].max(axis=1)
+        self._cover(self._selected, rows, (slice(top, bottom), slice(left, right)), outlined=True)
 
     def _show_left_out(self) -> None:
+        """Cover the objects of the plane that is shown that are filtered out."""
         if not (self.grey.isChecked() and self.linked) or self.kept.all():
             self._left_out.hide()
             return
+        rows = np.flatnonzero(~self.kept & (self._result.table["plane"].to_numpy() == self._plane()))
+        self._cover(self._left_out, rows, (slice(0, None), slice(0, None)))
+
+    def _cover(
+        self, overlay: Overlay, rows: NDArray[np.intp], frame: tuple[slice, slice], *, outlined: bool = False
+    ) -> None:
+        """Show objects of the plane that is shown, within a frame; no finer than the screen needs it."""
         result, plane = self._result, self._plane()
-        there = ~self.kept & (result.table["plane"].to_numpy() == plane)
-        mask = np.isin(np.asarray(result.objects(plane)), result.table["label"].to_numpy()[there])
-        self._left_out.show(result.asked.labels, result.planes(plane), mask)
+        layer, objects = result.asked.labels, result.objects(plane)
+        sides = [len(range(*side.indices(length))) for side, length in zip(frame, objects.shape, strict=True)]
+        step = -(-max(sides) // FINEST)
+        first = [side.start + step // 2 for side in frame]
+        part = np.asarray(objects[first[0] : frame[0].stop : step, first[1] : frame[1].stop : step])
+        mask = np.isin(part, result.table["label"].to_numpy()[rows])
+        outline = max(1, round(OUTLINE / (step * magnification(self._viewer, layer)))) if outlined else 0
+        overlay.show(layer, [*result.planes(plane), *first], mask, step=step, outline=outline)
 
     def _on_mouse(self, viewer: Viewer, event: Any) -> Generator[None, None, None]:
         """Select what is clicked at, unless the click does something else."""
@@ -238,7 +259,7 @@ class ObjectsTab(QWidget):
         if found.size and not self.kept[found[0]]:
             self.said.emit(f"Object {label} is filtered out.")
         self.table.select(np.setxor1d(self.table.selected(), found) if add else found)
-        self._light_up()
+        self.refresh()
 
     def _ask_and_save(self) -> None:
         name = "" if self._result is None else self._result.name

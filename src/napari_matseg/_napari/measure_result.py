@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from napari_matseg._napari.layers import (
@@ -50,6 +51,8 @@ class Result:
     name: str
     measured: Measured
     specs: tuple[ClassSpec, ...]
+    drawn: Micrograph
+    seen: Micrograph | None
     table: DataFrame = field(init=False)
     _shape: tuple[int, ...] = field(init=False)
     _pieces: tuple[int, np.ndarray] | None = None
@@ -96,14 +99,28 @@ class Result:
             self._pieces = plane, label_objects(inside)
         return self._pieces[1]
 
-    def frame(self, row: int) -> tuple[slice, slice]:
-        """Rows and columns that hold all pixels of an object: its centre of mass lies within its bounding box."""
+    def only(self, kept: NDArray[np.bool_], why: dict[str, Any]) -> Measured:
+        """Take these rows of the table as all that was measured, and say in the record why."""
+        parts = np.split(kept, np.cumsum([len(one.table) for one in self.measured.fields])[:-1])
+        fields = (replace(one, table=one.table[part]) for one, part in zip(self.measured.fields, parts, strict=True))
+        return Measured(tuple(fields), self.measured.record | {"filters": why})
+
+    def frames(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Find where objects lie.
+
+        Returns
+        -------
+        int64 array, shape (4, n)
+            First row and column of each, and those after the last: not the closest, but an object's centre of mass
+            lies within its bounding box, so that all of its pixels are there.
+        """
         unit, size = ("nm", self.measured.fields[0].pixel_size_nm) if self.in_nm else ("px", (1.0, 1.0))
-        sides = []
-        for axis, extent, pixel, length in zip("yx", ("height", "width"), size, self._shape[-2:], strict=True):
-            centre, reach = self.table[axis].iat[row], self.table[f"{extent}_{unit}"].iat[row] / pixel
-            sides.append(slice(max(0, int(centre - reach)), min(length, int(centre + reach) + 2)))
-        return sides[0], sides[1]
+        table = self.table.iloc[rows]
+        centres = table[["y", "x"]].to_numpy(np.float64).T
+        reach = table[[f"height_{unit}", f"width_{unit}"]].to_numpy(np.float64).T / np.array(size)[:, None]
+        first = np.maximum(np.floor(centres - reach), 0)
+        after = np.minimum(np.ceil(centres + reach) + 1, np.array(self._shape[-2:])[:, None])
+        return np.concatenate([first, after]).astype(np.int64)
 
 
 def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
@@ -130,7 +147,7 @@ def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
     named = (replace(one, name=name if len(measured.fields) == 1 else f"{name}, plane {i + 1}")
              for i, one in enumerate(measured.fields))  # fmt: skip
     about = {"layer": name, "made_by": record or None}
-    result = Result(asked, name, Measured(tuple(named), measured.record | about), specs)
+    result = Result(asked, name, Measured(tuple(named), measured.record | about), specs, labels, image)
     yield Progress(1, 1, "finding the objects")
     result.objects(shown)
     return result

@@ -165,12 +165,12 @@ class SizesTab(QWidget):
 def in_words(sizes: Sizes, by: str) -> str:
     """Say what a distribution comes to, as rich text."""
     unit = sizes.unit.replace("2", "²")
-    values = (f"D{percent}&nbsp;{cell(sizes.quantile(percent / 100, by))}&nbsp;{unit}" for percent in PERCENTILES)
+    values = (f"D{percent}&nbsp;{cell(sizes.quantile(percent / 100, by))}" for percent in PERCENTILES)
     left_out = sizes.n_seen - sizes.values.size
     lines = [
-        f"<b>{', '.join(values)}</b> by {WEIGHTINGS[by].split()[0]}",
-        f"Mean {cell(sizes.mean(by))} ± {cell(sizes.std(by))} {unit}; {sizes.values.size} objects"
-        + (f", {left_out} more not counted" if left_out else ""),
+        f"<b>{', '.join(values)} {unit}</b> by {by}",
+        f"Mean {cell(sizes.mean(by))}, standard deviation {cell(sizes.std(by))} {unit}",
+        f"{sizes.values.size} objects" + (f", and {left_out} that the edge cuts or rules out" if left_out else ""),
         f"Edge: {escape(sizes.edge)}",
     ]
     return "<br>".join(lines)

@@ -37,6 +37,17 @@ class Spacing:
         return [{"of": self.what, **self.path.to_dict(), **self.neighbours.to_dict()},
                 *({"of": "grains", **size.to_dict()} for size in self.grains)]  # fmt: skip
 
+    def tables(self) -> dict[str, dict[str, object]]:
+        """Tables for a report, by their headings."""
+        found: dict[str, dict[str, object]] = {
+            f"Spacing of {self.what}": {**self.path.to_dict(), **self.neighbours.to_dict()}
+        }
+        return found | {f"Grain size, {size.method}": _known(size.to_dict()) for size in self.grains}
+
+
+def _known(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if value == value}
+
 
 class SpacingTab(QWidget):
     """Says how far apart the objects lie, and how large grains are."""

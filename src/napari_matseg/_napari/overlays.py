@@ -34,33 +34,33 @@ class Overlay:
         self._opacity = opacity
         self.layer: Labels | None = None
 
-    def show(
-        self, over: Layer, planes: Sequence[int], mask_yx: np.ndarray, top: int = 0, left: int = 0, outline: int = 0
-    ) -> None:
+    def show(self, over: Layer, place: Sequence[int], mask_yx: np.ndarray, *, step: int = 1, outline: int = 0) -> None:
         """Show a mask instead of the last one.
 
         Parameters
         ----------
         over : Layer
-        planes : sequence of int
-            Index of the plane of that layer, one for each axis before height and width.
+        place : sequence of int, one for each axis of that layer
+            Which of its pixels the first one of the mask is.
         mask_yx : boolean array
-        top, left : int
-            Where its first pixel lies.
+        step : int
+            The mask has one of so many rows and columns.
         outline : int
-            Width in pixels of the outline that is shown; 0 for the whole area.
+            Width of the outline that is shown, in pixels of the mask; 0 for the whole area.
         """
         matrix, offset = to_world(over)
         affine = np.eye(over.ndim + 1)
-        affine[:-1, :-1] = matrix
-        affine[:-1, -1] = offset + matrix @ [*planes, top, left]
+        affine[:-1, :-1] = matrix * np.array([*[1] * (over.ndim - 2), step, step])
+        affine[:-1, -1] = offset + matrix @ place
+        data = mask_yx.astype(np.uint8).reshape((1,) * (over.ndim - 2) + mask_yx.shape)
         if self.layer not in self._viewer.layers or self.layer.ndim != over.ndim:
             self.remove()
-            self._make(over)
+            self._make(over, data, affine, outline)
+            return
         self.layer.units = tuple(str(unit) for unit in over.units)
         self.layer.affine = affine
         self.layer.contour = outline
-        self.layer.data = mask_yx.astype(np.uint8).reshape((1,) * len(planes) + mask_yx.shape)
+        self.layer.data = data
         self.layer.visible = True
 
     def hide(self) -> None:
@@ -74,16 +74,17 @@ class Overlay:
             self._viewer.layers.remove(self.layer)
         self.layer = None
 
-    def _make(self, over: Layer) -> None:
+    def _make(self, over: Layer, data: np.ndarray, affine: np.ndarray, outline: int) -> None:
         layer = Labels(
-            np.zeros([1] * over.ndim, np.uint8),
+            data,
             name=self._name,
             opacity=self._opacity,
-            visible=False,
             metadata={KEY: {"kind": OVERLAY}},
             colormap=self._colours,
+            affine=affine,
             units=tuple(str(unit) for unit in over.units),
             axis_labels=over.axis_labels,
         )
+        layer.contour = outline
         layer.editable = False
         self.layer = add_below(self._viewer, layer, None)

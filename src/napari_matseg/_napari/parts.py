@@ -143,7 +143,8 @@ class Form(QWidget):
     def add(self, title: str, field: QWidget) -> None:
         """Add a row below the others."""
         row = self._grid.rowCount()
-        self._grid.addWidget(QLabel(title), row, 0)
+        if title:  # an empty one would keep its height where the field is hidden
+            self._grid.addWidget(QLabel(title), row, 0)
         self._grid.addWidget(field, row, 1)
 
 

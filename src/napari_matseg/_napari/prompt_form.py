@@ -32,7 +32,7 @@ OVERLAPS = {
 }
 ANY = (1e-9, 1e18)
 """Limits of an area that has none."""
-TITLES = 58  # px
+TITLES = 66  # px
 
 
 class AreaRange(QWidget):

@@ -162,6 +162,7 @@ class ModelField(QWidget):
         """Show what is known of the chosen model."""
         text = self.choice.describe()
         self.about.setText(text)
-        self.about.setVisible(bool(text))
+        self.choice.setToolTip(text)
+        self.about.setVisible(self.choice.to_fetch)
         self.fetch_button.setVisible(self.choice.to_fetch)
         self.changed.emit()

@@ -19,9 +19,14 @@ COLUMNS = {
     "dice": "Dice",
     "precision": "Precision",
     "recall": "Recall",
+    "boundary_f1": "Boundary\nF1",
+    "hausdorff95_px": "Hausdorff\n95 (px)",
+    "hausdorff95_nm": "Hausdorff\n95 (nm)",
     "pixels_truth": "Truth\n(px)",
     "pixels_prediction": "Prediction\n(px)",
 }
+SPARE = ("hausdorff95_nm",)
+DIGITS = dict.fromkeys(("hausdorff95_px", "hausdorff95_nm"), 2)
 OBJECT_COLUMNS = {
     "label": "Label",
     "plane": "Plane",
@@ -53,16 +58,18 @@ class ScoresTable(QTableWidget):
         self.setVisible(False)
 
     def fill(self, rows: Sequence[Row], classes: Sequence[ClassSpec]) -> None:
-        """Show rows as `core.metrics.Scores.rows` gives them, those of the classes first."""
+        """Show rows as `ClassComparison.tables` gives them, those of the classes first."""
         self.setRowCount(len(rows))
         for y, row in enumerate(rows):
             for x, column in enumerate(COLUMNS):
-                item = QTableWidgetItem(_text(row[column]))
+                item = QTableWidgetItem(_text(row.get(column), DIGITS.get(column, 4)))
                 if x:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 elif y < len(classes):
                     item.setIcon(_icon(classes[y]))
                 self.setItem(y, x, item)
+        for x, column in enumerate(COLUMNS):
+            self.setColumnHidden(x, column in SPARE and all(row.get(column) is None for row in rows))
         self.setVisible(True)
         self.resizeColumnsToContents()
         # All of it is to be seen, or in a narrow dock at least with a scroll bar that hides no row.
@@ -163,13 +170,13 @@ class _Objects(QAbstractTableModel):
         return None
 
 
-def _text(value: str | float | None) -> str:
+def _text(value: str | float | None, digits: int) -> str:
     """Text of a cell; a ratio that is not defined (0/0) is a dash."""
     if value is None:
         return "-"
     if isinstance(value, str):
         return value
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}".replace(",", " ")
+    return f"{value:.{digits}f}" if isinstance(value, float) else f"{value:,}".replace(",", " ")
 
 
 def _icon(spec: ClassSpec) -> QIcon:

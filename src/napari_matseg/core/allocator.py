@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 DEFAULTS = {M_TRIM_THRESHOLD: 128 * 1024, M_TOP_PAD: 128 * 1024, M_MMAP_MAX: 65536}
 KEEPING = {M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 << 20, M_MMAP_MAX: 0}
 
+_holders: list[None] = []  # one entry for each; the C library's state is the process's, and so is this
+_lock = RLock()  # a generator that is collected may end its holding in the midst of another's
+
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
@@ -23,20 +27,27 @@ def kept_memory() -> Iterator[None]:
 
     glibc maps each large block anew from the system, which zeroes its pages one fault at a time: for networks on
     large tiles that takes as long as the arithmetic. Nothing is changed with another C library, or where the user
-    has set glibc's own variables (``MALLOC_...``).
+    has set glibc's own variables (``MALLOC_...``). Where several hold on at a time, in each other or in other threads,
+    it is given back after the last.
     """
     libc = _glibc()
     if libc is None:
         yield
         return
-    for parameter, value in KEEPING.items():
-        libc.mallopt(parameter, value)
+    with _lock:
+        _holders.append(None)
+        if len(_holders) == 1:
+            for parameter, value in KEEPING.items():
+                libc.mallopt(parameter, value)
     try:
         yield
     finally:
-        for parameter, value in DEFAULTS.items():
-            libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        with _lock:
+            _holders.pop()
+            if not _holders:
+                for parameter, value in DEFAULTS.items():
+                    libc.mallopt(parameter, value)
+                libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

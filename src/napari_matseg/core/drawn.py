@@ -63,7 +63,9 @@ class Drawn:
         n = len(self.names)
         areas = self.spans.areas(n)
         ids = paint(self.spans, np.lexsort((np.arange(n), -areas, ~self.crowd)), self.shape_yx, self.name)
-        left = np.bincount(ids.reshape(-1), minlength=n + 1)[1:]
+        left = areas
+        if areas.sum() > np.count_nonzero(ids):
+            left = np.bincount(ids[ids > 0], minlength=n + 1)[1:]
         notes = []
         if outside := np.count_nonzero(areas == 0):
             notes.append(f"objects outside the image or without a pixel, left out: {outside}")

@@ -97,23 +97,18 @@ def find_images(folder: Path, truth: Path | None = None, *, prefer: Sequence[str
     """
     if not folder.is_dir():
         return [folder]
-    inner = truth is not None and truth.is_dir() and truth.resolve() != folder.resolve()
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in _walk(folder, IMAGE_SUFFIXES):
-        if inner and truth is not None and path.resolve().is_relative_to(truth.resolve()):
-            continue
         name, ending = _parted(stem_of(path))
-        groups[path.parent, name][ending].append(path)
+        if ending not in PICTURES and not (truth is not None and _is_inside(path, truth) and _is_inside(truth, folder)):
+            groups[path.parent, name][ending].append(path)
     found = []
     for group in groups.values():
-        endings = [one for one in prefer if one in group] or ([next(iter(group))] if len(group) == 1 else [])
-        if not endings and set(group) - PICTURES:
-            several = [path for paths in group.values() for path in paths]
+        ending = next((one for one in prefer if one in group), next(iter(group)))
+        several = group[ending] if ending in prefer else [path for paths in group.values() for path in paths]
+        if len(several) > 1:
             raise InputError(f"{_names(several)}: are of one image; leave one in {folder}.")
-        for ending in set(endings[:1]) - PICTURES:
-            if len(group[ending]) > 1:
-                raise InputError(f"{_names(group[ending])}: are of one image; leave one in {folder}.")
-            found += group[ending]
+        found += several
     if not found:
         raise InputError(f"{folder}: holds no image; name another folder.")
     return sorted(found)
@@ -249,6 +244,10 @@ def _parted(stem: str) -> tuple[str, str]:
 def _normal(name: str) -> str:
     """Letters as they are compared: macOS takes accents apart, and Windows makes no difference of capitals."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
 
 
 def _files(folder: Path) -> Iterable[Path]:

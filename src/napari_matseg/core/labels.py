@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import watershed
 
-CORE_DEPTH = 0.5  # relative depth beyond which a pixel belongs to the core of its object
+from napari_matseg.core.summits import Landscape, join, survey
+
+DEPTH = 0.6
+"""How deep inside its object the deepest pixel must lie, from 0 to 1; else it is no object but a speck."""
+NECK = 0.5
+"""Objects are parted where the depth of the neck between them is less than this share of the shallower one's."""
 
 
 def label_objects(classes_yx: np.ndarray, depth_yx: np.ndarray | None = None) -> np.ndarray:
@@ -17,29 +21,35 @@ def label_objects(classes_yx: np.ndarray, depth_yx: np.ndarray | None = None) ->
     classes_yx : array, shape (height, width), uint8
         Class ids; 0 is no object.
     depth_yx : array, shape (height, width), float32, optional
-        How deep inside its object each pixel lies, from 0 to 1. Objects that touch are parted where it dips:
-        each connected core deeper than 0.5 grows into an object (watershed, Meyer 1994,
-        doi 10.1016/0165-1684(94)90060-4).
+        How deep inside its object each pixel lies, from 0 to 1. Objects that touch are parted along its valleys, where
+        these are deep enough. A region that is shallow all over belongs to a deep one beside it; if there is none,
+        the model is not sure that it is an object, and it is left out.
 
     Returns
     -------
     array, shape (height, width), uint32
-        Ids from 1 in reading order of their first pixels' classes; 0 is no object. Objects of different class
-        never share an id.
+        Ids from 1, class by class in reading order; 0 is no object. Objects of different class never share an id.
 
     Examples
     --------
     >>> label_objects(np.array([[1, 1, 0, 1], [0, 0, 0, 2]], dtype=np.uint8)).tolist()
     [[1, 1, 0, 2], [0, 0, 0, 3]]
     """
+    parted = None
+    if depth_yx is not None:
+        landscape = survey(classes_yx, depth_yx)
+        owner = _owners(landscape)
+        known = landscape.heights[owner] >= DEPTH
+        # The ground of no summit, -1, is the last entry.
+        parted = np.append(np.where(known, owner + 1, 0), 0)[landscape.ground_yx]
     labels = np.zeros(classes_yx.shape, dtype=np.uint32)
     total = 0
     for class_id in np.unique(classes_yx):
         if class_id == 0:
             continue
         inside = classes_yx == class_id
-        found, n = _components(inside) if depth_yx is None else _parted(inside, depth_yx)
-        labels[inside] = found[inside] + np.uint32(total)
+        found, n = _components(inside) if parted is None else _numbered(np.where(inside, parted, 0))
+        labels[inside] = found[inside] + np.uint32(total) * (found[inside] > 0)
         total += n
     return labels
 
@@ -51,15 +61,22 @@ def _components(inside: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, int(n)
 
 
-def _parted(inside: np.ndarray, depth_yx: np.ndarray) -> tuple[np.ndarray, int]:
-    cores, n_cores = _components(inside & (depth_yx > CORE_DEPTH))
-    regions, n_regions = _components(inside)
-    # A region too shallow for a core is an object all the same.
-    has_core = np.zeros(n_regions + 1, dtype=bool)
-    has_core[regions[cores > 0]] = True
-    has_core[0] = True
-    shallow = ~has_core[regions]
-    ids = np.cumsum(~has_core).astype(np.uint32) + np.uint32(n_cores)
-    cores[shallow] = ids[regions[shallow]]
-    parted = watershed(-depth_yx, cores.astype(np.int32), mask=inside, connectivity=2)
-    return parted.astype(np.uint32), n_cores + int((~has_core).sum())
+def _owners(landscape: Landscape) -> np.ndarray:
+    """Highest summit of the object that each belongs to; a shallow one goes over its highest pass to a neighbour."""
+    owner = join(landscape.heights, landscape.passes, landscape.pass_heights, NECK)
+    shallow = landscape.heights < DEPTH
+    into = np.arange(len(owner))
+    for a, b in owner[landscape.passes]:
+        for low, high in ((a, b), (b, a)):
+            if shallow[low] and into[low] == low and not shallow[high]:
+                into[low] = high
+    return into[owner]
+
+
+def _numbered(objects_yx: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number objects from 1 in reading order."""
+    values, first, place = np.unique(objects_yx, return_index=True, return_inverse=True)
+    inside = values > 0
+    number = np.zeros(len(values), dtype=np.uint32)
+    number[np.flatnonzero(inside)[np.argsort(first[inside])]] = np.arange(1, np.count_nonzero(inside) + 1)
+    return number[place.reshape(objects_yx.shape)], int(np.count_nonzero(inside))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,12 +30,16 @@ class Micrograph:
         Height and width of a pixel in nanometres, as (y, x); None where the file states none.
     data_bar : (int, int) or None
         First row and end (exclusive) of the instrument's data bar; None where there is none.
+    data_bar_from : "record", "picture" or None
+        What told of the data bar: the instrument's record, or the picture itself; None where neither did.
     source : Path or None
         The file it came from.
     vendor : str or None
         The maker of the instrument or program that wrote the file.
     metadata : dict
         What the instrument recorded, in plain JSON types.
+    levels : tuple of arrays
+        Smaller copies of the pixels that the file has, the largest first; only for viewing.
     """
 
     pixels: Any
@@ -45,6 +49,8 @@ class Micrograph:
     source: Path | None = None
     vendor: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    levels: tuple[Any, ...] = ()
+    data_bar_from: Literal["record", "picture"] | None = None
 
     def __post_init__(self) -> None:
         """Hold the axes to the pixels."""
@@ -119,6 +125,7 @@ class Micrograph:
             "dtype": str(self.pixels.dtype),
             "pixel_size_nm": None if self.pixel_size_nm is None else list(self.pixel_size_nm),
             "data_bar_rows": None if self.data_bar is None else list(self.data_bar),
+            "data_bar_from": self.data_bar_from,
         }
 
     def content_mask(self) -> np.ndarray:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Box = tuple[range, range]
 
+LAZY_BYTES = 128 * 2**20
+"""Images larger than this stay in their file."""
+
 
 def native_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype in this machine's byte order; uint8 for bits, as 0 and 1 are the class ids of a mask."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.embeddings import Recent
 from napari_matseg.core.objects import ObjectMask, clean
 from napari_matseg.core.progress import Progress, finish
@@ -272,6 +274,13 @@ class PromptSession:
             As `predict` does; what is wrong with any of the prompts is said before the first is answered.
         """
         opened = self._current()
+        # Giving memory back takes longer than answering a single click.
+        with kept_memory() if len(prompts) > opened.model.batch else nullcontext():
+            return (yield from self._predict_steps(opened, prompts, least_stability))
+
+    def _predict_steps(
+        self, opened: _Open, prompts: Sequence[Prompt], least_stability: float
+    ) -> Generator[PromptProgress, None, list[ObjectMask]]:
         waiting: dict[Window, list[_Asked]] = defaultdict(list)
         for number, prompt in enumerate(prompts):
             asked = _ask(number, prompt, opened)

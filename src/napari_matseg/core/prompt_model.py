@@ -10,12 +10,14 @@ import numpy as np
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
 from napari_matseg.core.objects import ObjectMask
+from napari_matseg.core.sam.one_piece import fill_box, keep_piece
 from napari_matseg.core.windows import CLOSELY, ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+    from torch import Tensor
 
     from napari_matseg.core.prompt_image import PromptImage
     from napari_matseg.core.prompts import Prompt
@@ -173,9 +175,10 @@ class PromptModel:
             best = choose(decoded, settings.choice, single, limits)
             answers = []
             for k, (prompt, one) in enumerate(zip(prompts, best.tolist(), strict=True)):
-                crop, top, left = upscale(
-                    decoded.scores[k, one], window.input_shape, (window.height, window.width), self.frame
-                )
+                scores = decoded.scores[k, one]
+                if self._is_compact:
+                    scores = self._in_one_piece(scores, prompt, window)
+                crop, top, left = upscale(scores, window.input_shape, (window.height, window.width), self.frame)
                 answers.append(
                     ObjectMask(
                         prompt.id,
@@ -188,6 +191,23 @@ class PromptModel:
                     )
                 )
         return answers
+
+    def _in_one_piece(self, scores: Tensor, prompt: Prompt, window: Window) -> Tensor:
+        """Use what the small model does not know: an object hangs together, and fills its box."""
+        import torch
+
+        def to_cells(y: float, x: float) -> list[float]:
+            return [at / CELL for at in window.to_frame(y + 0.5, x + 0.5)]
+
+        known = scores.float().cpu().numpy()
+        if prompt.box_yx is not None and not len(prompt.points_yx):
+            top, left = to_cells(*prompt.box_yx[:2])
+            bottom, right = to_cells(*prompt.box_yx[2:])
+            found = fill_box(known, (top, left, bottom, right))
+        else:
+            clicks = [to_cells(y, x) for y, x in prompt.points_yx[prompt.positive]]
+            found = keep_piece(known, np.array(clicks).reshape(-1, 2))
+        return torch.from_numpy(found).to(scores)
 
     def _to_batch(self, prompts: Sequence[Prompt], window: Window) -> PromptBatch:
         import torch

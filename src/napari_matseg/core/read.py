@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_matseg.core.data_bar import with_data_bar
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.errors import InputError
 
@@ -25,7 +26,7 @@ MOST_PER_BYTE = 2048
 """Decoded bytes that a byte of file can stand for: 1032 in PNG (deflate), 1536 in JPEG (a bit per block of 8 x 8)."""
 
 
-def read(path: str | Path) -> Micrograph:
+def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     """Read an image, with what the instrument recorded.
 
     Grey that was written as a palette, as RGB with equal channels or with an alpha comes back as grey. An alpha is
@@ -36,6 +37,9 @@ def read(path: str | Path) -> Micrograph:
     ----------
     path : str or Path
         A TIFF, PNG, JPEG or BMP file, known by its content and not by its name.
+    find_bar : bool
+        Whether a data bar of which no record tells is looked for in the picture (in the first plane of a stack).
+        For labels there is none to be found.
 
     Returns
     -------
@@ -52,7 +56,11 @@ def read(path: str | Path) -> Micrograph:
     Whether a file that is not read at once is grey written as RGB is judged by patches of it; where a pixel has colour
     all the same, it is given its luminance.
     """
-    path = Path(path)
+    micrograph = _read(Path(path))
+    return with_data_bar(micrograph) if find_bar else micrograph
+
+
+def _read(path: Path) -> Micrograph:
     start = first_bytes(path)
     # Both are slow to import, and many a run needs neither.
     if start.startswith(TIFF_STARTS):
@@ -64,7 +72,7 @@ def read(path: str | Path) -> Micrograph:
     raise InputError(f"{path}: is not an image that can be read; convert it to TIFF, PNG, JPEG or BMP.")
 
 
-def as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
+def as_micrograph(image: str | Path | np.ndarray | Micrograph, *, find_bar: bool = True) -> Micrograph:
     """Take an image in any form that has one meaning.
 
     Parameters
@@ -72,6 +80,8 @@ def as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
     image : path, array or Micrograph
         An array is (height, width), or (height, width, 3) or (height, width, 4) for true colour, of which an alpha is
         dropped. It may be any that slices like numpy's; what is in a file stays there.
+    find_bar : bool
+        Of a file: as for `read`.
 
     Raises
     ------
@@ -81,7 +91,7 @@ def as_micrograph(image: str | Path | np.ndarray | Micrograph) -> Micrograph:
     if isinstance(image, Micrograph):
         return image
     if isinstance(image, str | Path):
-        return read(image)
+        return read(image, find_bar=find_bar)
     array = image if hasattr(image, "dtype") and hasattr(image, "shape") else np.asarray(image)
     if len(array.shape) == 3 and array.shape[-1] in (3, 4):
         return Micrograph(array if array.shape[-1] == 3 else array[..., :3], "YXS")

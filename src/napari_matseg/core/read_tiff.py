@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import tifffile
 
+from napari_matseg.core.axes import plane_letters
 from napari_matseg.core.micrograph import Micrograph
-from napari_matseg.core.pixels import LazyPixels, as_grey, has_equal_channels
+from napari_matseg.core.pixels import LAZY_BYTES, LazyPixels, as_grey, has_equal_channels
 from napari_matseg.core.tiff_damage import check_chain, damage_as_error
 from napari_matseg.core.tiff_planes import TiffPlanes
 from napari_matseg.core.vendor import read_vendor
@@ -18,9 +19,6 @@ from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LAZY_BYTES = 128 * 2**20
-"""Images larger than this stay in their file."""
 
 
 def read_tiff(path: Path) -> Micrograph:
@@ -74,12 +72,8 @@ def _planes_axes(series: tifffile.TiffPageSeries, planes: TiffPlanes) -> dict[st
         found = [("Z", len(planes.places))] if len(planes.places) > 1 else []
     if planes.per_page > 1:
         found.append(("C", planes.per_page))
-    named = {letter for letter, _ in found if letter in "ZTC"}
-    free = (letter for letter in "ZPQRUVW" if letter not in named)
-    axes: dict[str, int] = {}
-    for letter, length in found:
-        axes[letter if letter in named and letter not in axes else next(free)] = length
-    return axes
+    letters = plane_letters([letter for letter, _ in found])
+    return dict(zip(letters, (length for _, length in found), strict=True))
 
 
 def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:

@@ -16,14 +16,15 @@ import numpy as np
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 FARTHEST = 1e7  # px; a coordinate beyond is no place in an image
-MOST_RUNS = 2**26
+MOST_RUNS = 2**25
+MOST_CROSSINGS = 2**23  # of the sides of one shape with rows
 MOST_LAYERS = 100  # times that shapes may cover the image, all of them together
-CHUNK = 2**21  # pixels painted at a time
+CHUNK = 2**21  # pixels or crossings at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def fill(
         The part, counted from 0, that each ring is of: a pixel is inside a part if an odd number of its rings goes
         round it, so that a ring in a ring is a hole.
     owners : sequence of int
-        The shape, counted from 0, that each part is of; it has the pixels of all its parts.
+        The shape, counted from 0, that each part is of, in ascending order; it has the pixels of all its parts.
     shape_yx : (int, int)
         Height and width of the plane; what lies outside is cut off.
     name : str
@@ -95,33 +96,40 @@ def fill(
     Scan conversion: where the sides of each ring cross the line through the pixel centres of each row, taken in pairs.
     """
     height, width = shape_yx
-    sides = [np.hstack([ring, np.roll(ring, -1, axis=0)]) for ring in rings if len(ring) > 2]
-    if not sides:
+    closed = [(part, ring) for part, ring in zip(parts, rings, strict=True) if len(ring) > 2]
+    if not closed:
         return Spans.join([])
-    part = np.repeat([p for p, ring in zip(parts, rings, strict=True) if len(ring) > 2], [len(side) for side in sides])
-    corners = np.concatenate(sides).astype(np.float64)
+    lengths = np.array([len(ring) for _, ring in closed])
+    part = np.repeat([part for part, _ in closed], lengths)
+    points = np.concatenate([ring for _, ring in closed])
+    following = np.arange(1, len(points) + 1)
+    following[np.cumsum(lengths) - 1] -= lengths
+    corners = np.hstack([points, points[following]])
     if not (np.abs(corners) <= FARTHEST).all():  # nor is NaN
         raise InputError(f"{name}: a corner is no place in an image; draw it again.")
     # Upwards or downwards, a side gives the same crossings: neighbours that share it agree.
     swap = corners[:, 1] > corners[:, 3]
     corners[swap] = corners[swap][:, [2, 3, 0, 1]]
-    x0, y0, x1, y1 = corners.T
-    first, end = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (y0, y1))
+    first, end = (np.clip(np.ceil(corners[:, i] - 0.5), 0, height).astype(np.int64) for i in (1, 3))
     n_rows = end - first
-    if n_rows.sum() > 2 * MOST_RUNS:
+    owner_of = np.asarray(owners, dtype=np.int64)
+    if n_rows.sum() > 2 * MOST_RUNS or np.bincount(owner_of[part], n_rows).max() > MOST_CROSSINGS:
         raise InputError(f"{name}: the outlines are absurdly long; draw fewer objects, or simpler ones.")
-    side = np.repeat(np.arange(len(first)), n_rows)
-    row = np.arange(len(side)) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows) + first[side]
-    x = x0[side] + (row + 0.5 - y0[side]) * ((x1 - x0)[side] / (y1 - y0)[side])
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
-    crossings = np.sort((part[side] * height + row) * (width + 1) + column)
-    line, begin = np.divmod(crossings[::2], width + 1)
-    owner, y = np.asarray(owners, dtype=np.int64)[line // height], line % height
-    start = (owner * height + y) * width + begin
-    stop = start + crossings[1::2] % (width + 1) - begin
-    start, stop = _united(start[stop > start], stop[stop > start])
-    owner, start_in_plane = np.divmod(start, height * width)
-    return Spans(owner, start_in_plane, stop - start, np.ones_like(start))
+    spans = []
+    for some in _batches(owner_of[part], n_rows):
+        x0, y0, x1, y1 = corners[some].T
+        side = np.repeat(np.arange(len(x0)), n_rows[some])
+        row = first[some][side] + _count_up(n_rows[some])
+        x = x0[side] + (row + 0.5 - y0[side]) * ((x1 - x0)[side] / (y1 - y0)[side])
+        column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+        crossings = np.sort((part[some][side] * height + row) * (width + 1) + column)
+        line, begin = np.divmod(crossings[::2], width + 1)
+        start = (owner_of[line // height] * height + line % height) * width + begin
+        length = crossings[1::2] % (width + 1) - begin
+        start, stop = _united(start[length > 0], (start + length)[length > 0])
+        owner, start_in_plane = np.divmod(start, height * width)
+        spans.append(Spans(owner, start_in_plane, stop - start, np.ones_like(start)))
+    return Spans.join(spans)
 
 
 def of_mask(mask_yx: NDArray[np.bool_], top: int, left: int, owner: int, shape_yx: tuple[int, int]) -> Spans:
@@ -151,7 +159,7 @@ def of_counts(counts: NDArray[np.int64], owner: int, shape_yx: tuple[int, int]) 
     first = begin // height
     n_columns = (stop - 1) // height - first + 1
     run = np.repeat(np.arange(len(begin)), n_columns)
-    column = np.arange(len(run)) - np.repeat(np.cumsum(n_columns) - n_columns, n_columns) + first[run]
+    column = first[run] + _count_up(n_columns)
     top = np.maximum(begin[run] - column * height, 0)
     bottom = np.minimum(stop[run] - column * height, height)
     return Spans(np.full(len(run), owner), top * width + column, bottom - top, np.full(len(run), width))
@@ -181,31 +189,51 @@ def paint(
     InputError
         If the shapes cover the plane absurdly often.
     """
-    total = int(spans.length.sum())
-    if len(spans.length) > MOST_RUNS or total > max(MOST_LAYERS * shape_yx[0] * shape_yx[1], 2**24):
-        raise InputError(
-            f"{name}: the objects together have {total} pixels, many times those of the image; draw fewer, or give "
-            "the image that they are of."
-        )
+    check_area(int(spans.length.sum()), shape_yx, name)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     runs = np.argsort(rank[spans.owner], kind="stable")
     plane = np.zeros(shape_yx, dtype=np.uint32)
     flat = plane.reshape(-1)
-    ends = np.cumsum(spans.length[runs])
-    begin = 0
-    while begin < len(runs):
-        # Always one run at least, however long.
-        stop = max(begin + 1, int(np.searchsorted(ends, ends[begin] + CHUNK)))
-        some = runs[begin:stop]
-        length = spans.length[some]
-        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    for some in _batches(np.arange(len(runs)), spans.length[runs]):
+        run = runs[some]
+        length = spans.length[run]
         # Where a pixel comes up twice, numpy leaves the last value.
-        flat[np.repeat(spans.start[some], length) + np.repeat(spans.step[some], length) * within] = np.repeat(
-            (spans.owner[some] + 1).astype(np.uint32), length
-        )
-        begin = stop
+        pixel = np.repeat(spans.start[run], length) + np.repeat(spans.step[run], length) * _count_up(length)
+        flat[pixel] = np.repeat((spans.owner[run] + 1).astype(np.uint32), length)
     return plane
+
+
+def check_area(area: int, shape_yx: tuple[int, int], name: str) -> None:
+    """Hold the pixels of all shapes together to what a person could have drawn, and a machine can hold.
+
+    Raises
+    ------
+    InputError
+        If they are absurdly many.
+    """
+    if area > max(MOST_LAYERS * shape_yx[0] * shape_yx[1], 2**24):
+        raise InputError(
+            f"{name}: the objects together have {area} pixels or more, many times those of the image; draw fewer, or "
+            "give the image that they are of."
+        )
+
+
+def _batches(group: NDArray[np.int64], weight: NDArray[np.int64]) -> Iterator[slice]:
+    """Cut a sequence between its groups, so that the weights of a piece come to no more than a chunk if they can."""
+    end = np.flatnonzero(np.diff(group, append=-1)) + 1
+    reached = np.cumsum(weight)[end - 1]
+    begin = 0
+    while begin < len(end):
+        before = reached[begin - 1] if begin else 0
+        stop = max(begin + 1, int(np.searchsorted(reached, before + CHUNK, side="right")))
+        yield slice(end[begin - 1] if begin else 0, end[stop - 1])
+        begin = stop
+
+
+def _count_up(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, 2 and so on for each of the lengths, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def _united(start: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

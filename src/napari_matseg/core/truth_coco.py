@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_matseg.core.drawn import Drawn
 from napari_matseg.core.image_pairs import bare, stem_of
-from napari_matseg.core.spans import FARTHEST, Spans, fill, of_counts
+from napari_matseg.core.spans import FARTHEST, Spans, check_area, fill, of_counts
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def draw_coco(path: Path, image: str | Path | None, shape_yx: tuple[int, int] | 
     names: list[str] = []
     numbers: list[int] = []
     crowd: list[bool] = []
-    boxes = 0
+    boxes = area = 0
     for annotation in content["annotations"]:
         if annotation.get("image_id") != entry.get("id"):
             continue
@@ -85,17 +85,19 @@ def draw_coco(path: Path, image: str | Path | None, shape_yx: tuple[int, int] | 
             boxes += 1
             continue
         try:
-            if isinstance(outline, dict):
-                spans.append(of_counts(_counts(outline, shape_yx), len(names), shape_yx))
-            else:
-                found = _rings(outline)
-                rings += found
-                owners += [len(names)] * len(found)
+            counts = _counts(outline, shape_yx) if isinstance(outline, dict) else None
+            found = _rings(outline) if counts is None else []
             number = annotation.get("category_id", 0)
             if not isinstance(number, int) or abs(number) >= 2**63:
                 raise InputError("category_id is no whole number")
         except InputError as error:
             raise InputError(f"{path}: annotation {annotation.get('id')}: {error}; export it again.") from error
+        rings += found
+        owners += [len(names)] * len(found)
+        if counts is not None:
+            area += int(counts[1::2].sum())
+            check_area(area, shape_yx, str(path))
+            spans.append(of_counts(counts, len(names), shape_yx))
         name = categories.get(number)
         names.append(name.strip() if isinstance(name, str) else "")
         numbers.append(number)
@@ -193,9 +195,12 @@ def _rings(outline: object) -> list[NDArray[np.float64]]:
         raise InputError("segmentation is neither outlines nor a run-length code")
     rings = []
     for polygon in outline:
-        if not isinstance(polygon, list) or len(polygon) % 2 or any(isinstance(one, list | dict) for one in polygon):
+        try:
+            points = np.array(polygon)
+        except (OverflowError, ValueError) as error:  # lists of several lengths in it
+            raise InputError("an outline is no list of x and y") from error
+        if points.ndim != 1 or len(points) % 2:
             raise InputError("an outline is no list of x and y")
-        points = np.array(polygon)
         if points.size and points.dtype.kind not in "iuf":
             raise InputError("an outline is no list of numbers")
         points = points.astype(np.float64).reshape(-1, 2)

@@ -140,11 +140,12 @@ def _stored(path: Path, shape_yx: tuple[int, int]) -> tuple[NDArray[Any] | None,
     with path.open("rb") as file, PngImageFile(file) as picture:
         picture.load()
         if picture.mode == "P":
-            table = np.array(picture.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)
             indices = np.asarray(picture)
-            alpha = np.resize(table[:, 3], 256)
-            clear_yx = None if table[:, 3].all() else alpha[indices] == 0
-            return (indices if _are_ids(indices, table[:, :3]) else None), clear_yx
+            clear = picture.info.get("transparency", b"")  # the index that is clear, or the alpha of each
+            clear_ones = [clear] if isinstance(clear, int) else [i for i, alpha in enumerate(clear) if alpha == 0]
+            clear_yx = np.isin(indices, clear_ones) if clear_ones else None
+            colours = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            return (indices if _are_ids(indices, colours) else None), clear_yx
         if picture.mode in ("LA", "RGBA"):
             return None, np.asarray(picture.getchannel("A")) == 0
     return None, None

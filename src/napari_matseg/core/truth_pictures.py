@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import ndimage
 from skimage.measure import label
 
 from napari_matseg.core.truth import GREY, whole_numbers
@@ -20,6 +19,7 @@ Kind = Literal["auto", "ids", "values", "pieces", "outlines"]
 MOST_CLASSES = 16  # more values than this are objects and no classes
 IN_ONE_PIECE = 0.75
 SCATTERED = 0.25
+SMALLEST_MEAN = 4  # px
 MOST_GREYS = 8  # under colours; more are a micrograph that they are painted on
 THIN = 6  # px; wider strokes are no outlines
 WIDEST = 64  # px; strokes that nobody would call outlines
@@ -52,7 +52,9 @@ def objects_in(pixels: NDArray[Any], kind: Kind, name: str, clear_yx: NDArray[np
     Ground is 0; in colour it is black, white, what is transparent, and the greys if there are so many that they are
     a micrograph under the colours. As for the rest, of kind "auto":
 
-    - closed strokes, none wider than 6 px, around more than their own area are outlines;
+    - closed strokes, none wider than 6 px, around more than their own area are outlines, unless most of what they close
+      off they do with the frame, as fibres and cracks across the image do; where there is no ground but a mosaic, as of
+      grains, 3 of its pieces must lie off the frame;
     - one value alone is a mask, each connected piece of which is an object;
     - of up to 16 values or colours that are not in one piece (of the area of a value, less than three quarters are in
       its largest piece, in the mean), each is a class, and each of its pieces an object;
@@ -89,18 +91,21 @@ def objects_in(pixels: NDArray[Any], kind: Kind, name: str, clear_yx: NDArray[np
     n = len(values.ids)
     if kind == "values" or n == 0:
         return values.as_objects(None)
-    pieces_yx = label(values.number_yx, background=0, connectivity=2)
+    # One value alone goes faster as a mask.
+    pieces_yx = label(values.number_yx > 0 if n == 1 else values.number_yx, background=0, connectivity=2)
+    n_pieces = int(pieces_yx.max())
+    pieces_read = None if n_pieces == n else f"{name}: {n_pieces} connected pieces read as objects"
+    if n == 1:
+        return Painted(pieces_yx.astype(np.uint32), {}, pieces_read)
     of_piece, size = values.pieces(pieces_yx)
-    n_pieces = len(size)
-    if kind == "pieces" or n == 1:
-        names = {} if n == 1 else {i + 1: values.write(v) for i, v in enumerate(of_piece.tolist())}
-        note = None if n_pieces == n else f"{name}: {n_pieces} connected pieces read as objects"
-        return Painted(pieces_yx.astype(np.uint32), names, note)
+    names = {i: values.write(v) for i, v in enumerate(of_piece.tolist(), 1)}
+    if kind == "pieces":
+        return Painted(pieces_yx.astype(np.uint32), names, pieces_read)
     largest = np.zeros(n + 1)
     np.maximum.at(largest, of_piece, size)
     share = float((largest[1:] / np.bincount(of_piece, size, n + 1)[1:]).mean())
     if n > MOST_CLASSES:
-        if share < SCATTERED:
+        if share < SCATTERED or size.mean() < SMALLEST_MEAN:
             raise InputError(
                 f"{name}: must hold whole numbers, 0 and one for each object, but has {n} {values.what} in {n_pieces} "
                 "pieces, like a micrograph or a JPEG; give the truth, saved without loss."
@@ -108,7 +113,6 @@ def objects_in(pixels: NDArray[Any], kind: Kind, name: str, clear_yx: NDArray[np
         return values.as_objects(name)
     if share >= IN_ONE_PIECE:
         return values.as_objects(name)
-    names = {i + 1: values.write(v) for i, v in enumerate(of_piece.tolist())}
     note = f"{name}: {n} {values.what} read as classes, and their {n_pieces} connected pieces as objects"
     return Painted(pieces_yx.astype(np.uint32), names, note)
 
@@ -182,9 +186,9 @@ def _packed(pixels: NDArray[Any], name: str) -> NDArray[np.uint32]:
 def _try_outlines(values: _Values, name: str) -> Painted | None:
     """Read strokes as outlines if they look it."""
     for strokes_yx in _strokes(values):
-        if not ndimage.minimum_filter(strokes_yx, THIN + 1, mode="constant").any():
+        if not _holds_square(strokes_yx, THIN + 1):
             found = _Outlines.of(strokes_yx)
-            if found.area > np.count_nonzero(strokes_yx) and 2 * found.open <= found.n_strokes:
+            if found.looks_it and found.area > np.count_nonzero(strokes_yx):
                 return _outlines(values, name, sure=False, found=found)
     return None
 
@@ -220,9 +224,16 @@ class _Outlines:
     n_objects: int
     area: int  # of the insides
     at_frame: int
+    has_ground: bool
     n_strokes: int
     open: int
     first_open: tuple[int, int]
+
+    @property
+    def looks_it(self) -> bool:
+        """Whether it is likely that the strokes were meant as outlines."""
+        off_frame = self.n_objects - self.at_frame
+        return 2 * self.open <= self.n_strokes and off_frame >= (max(1, self.at_frame) if self.has_ground else 3)
 
     @classmethod
     def of(cls, strokes_yx: NDArray[np.bool_]) -> _Outlines:
@@ -238,7 +249,8 @@ class _Outlines:
         kept = size >= SMALLEST_INSIDE
         kept[0] = False
         ground = int(np.argmax(np.where(np.arange(len(size)) > 0, contact, 0)))
-        if 2 * contact[ground] > len(frame):
+        has_ground = bool(2 * contact[ground] > len(frame))
+        if has_ground:
             kept[ground] = False
         table = (np.cumsum(kept) * kept).astype(np.uint32)
         labels_yx = table[insides_yx]
@@ -247,31 +259,41 @@ class _Outlines:
         y, x = np.nonzero(strokes_yx | small[insides_yx])
         _give_to_nearest(labels_yx, y, x, round(1.5 * _width(strokes_yx)))
 
-        strokes = label(strokes_yx, connectivity=2)
-        n_strokes = int(strokes.max())
-        given = np.bincount(strokes.reshape(-1), labels_yx.reshape(-1) > 0, n_strokes + 1)[1:]
-        is_open = 2 * given < np.bincount(strokes.reshape(-1), minlength=n_strokes + 1)[1:]
-        first = (0, 0)
-        if is_open.any():
-            place = int(np.argmax(strokes.reshape(-1) == np.argmax(is_open) + 1))
-            first = (place // strokes.shape[1], place % strokes.shape[1])
+        stroke = label(strokes_yx, connectivity=2)[y, x]
+        given = np.bincount(stroke, labels_yx[y, x] > 0)[1:]
+        is_open = 2 * given < np.bincount(stroke)[1:]
+        first = int(np.argmax(stroke == np.argmax(is_open) + 1))
         return cls(
             labels_yx,
             int(kept.sum()),
             int(size[kept].sum()),
             int(np.count_nonzero(contact[kept])),
-            n_strokes,
+            has_ground,
+            len(is_open),
             int(is_open.sum()),
-            first,
+            (int(y[first]), int(x[first])),
         )
 
 
 def _width(strokes_yx: NDArray[np.bool_]) -> int:
     """Side of the largest square in the strokes, up to where they are none."""
     width = 1
-    while width < WIDEST and ndimage.minimum_filter(strokes_yx, width + 1, mode="constant").any():
+    while width < WIDEST and _holds_square(strokes_yx, width + 1):
         width += 1
     return width
+
+
+def _holds_square(mask_yx: NDArray[np.bool_], side: int) -> bool:
+    """Whether the mask holds a square of this side, by pixels that have ever more neighbours along both axes."""
+    for axis in (1, 0):
+        reached = 1
+        while reached < side:
+            step = min(reached, side - reached)
+            n = max(mask_yx.shape[axis] - step, 0)
+            rows, shifted = (mask_yx[:n], mask_yx[step:]) if axis == 0 else (mask_yx[:, :n], mask_yx[:, step:])
+            mask_yx = rows & shifted
+            reached += step
+    return bool(mask_yx.any())
 
 
 def _give_to_nearest(labels_yx: NDArray[np.uint32], y: NDArray[Any], x: NDArray[Any], reach: int) -> None:

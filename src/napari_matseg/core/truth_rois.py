@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_matseg.core.drawn import Drawn
-from napari_matseg.core.spans import FARTHEST, Spans, fill, of_mask
+from napari_matseg.core.spans import FARTHEST, Spans, check_area, fill, of_mask
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +136,12 @@ def draw_regions(regions: Sequence[Region], shape_yx: tuple[int, int], plane: in
     rings = [ring for region in here for ring in region.rings]
     numbers = [number for number, region in enumerate(here) for _ in region.rings]
     spans = [fill(rings, numbers, range(len(here)), shape_yx, str(path))]
-    spans += [_round(region, number, shape_yx) for number, region in enumerate(here) if not region.rings]
+    area = 0
+    for number, region in enumerate(here):
+        if not region.rings:
+            spans.append(_round(region, number, shape_yx))
+            area += int(spans[-1].length.sum())
+            check_area(area, shape_yx, str(path))
     return Drawn(
         str(path),
         shape_yx,

@@ -26,7 +26,8 @@ MOST_BYTES = 16 * 2**20  # of one tag or sidecar; the longest real ones have a f
 NM_PER = {
     "m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "nm": 1.0, "pm": 1e-3, "inch": 2.54e7, "in": 2.54e7,
     "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "micrometre": 1e3, "nanometer": 1.0, "nanometre": 1.0,
-    "millimeter": 1e6, "millimetre": 1e6, "a": 0.1, "å": 0.1, "angstrom": 0.1,
+    "millimeter": 1e6, "millimetre": 1e6, "centimeter": 1e7, "meter": 1e9, "metre": 1e9, "meters": 1e9,
+    "picometer": 1e-3, "a": 0.1, "å": 0.1, "angstrom": 0.1,
 }  # fmt: skip
 
 _NUMBER = r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?"

@@ -73,10 +73,11 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
     )
     labels = [shortened(name, NAME) for name in names]
     longest = LETTER_IN * max(map(len, labels))
-    beside = 0.35 + longest  # what names and the label of the axis need
+    beside = 0.45 + longest  # what names and the label of the axis need
     cell = min(max(CELL_IN, (COLUMN_IN - beside) / n), LARGEST_CELL_IN, (PAGE_IN - beside) / n)
+    upright = longest > cell
     with styled():
-        figure = new_figure(beside + 0.1 + cell * n, max(COLUMN_IN, beside + 0.1 + cell * n))
+        figure = new_figure((beside if upright else 0.55) + cell * n, max(COLUMN_IN, beside + cell * n))
         axes = figure.subplots()
         axes.set_facecolor("0.85")  # of classes that the truth does not have
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -93,7 +94,7 @@ def confusion_figure(counts: Counts, class_names: Sequence[str]) -> Plot:
                 color=colour,
                 fontsize=5.5,
             )
-        axes.set_xticks(range(n), labels, rotation=90 if longest > cell else 0)
+        axes.set_xticks(range(n), labels, rotation=90 if upright else 0)
         axes.set_yticks(range(n), labels)
         axes.set_xlabel("Prediction")
         axes.set_ylabel("Truth")
