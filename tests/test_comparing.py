@@ -115,7 +115,7 @@ def test_tables_are_saved(two: list[tuple[Path, Path]], tmp_path: Path) -> None:
     with files["images"].open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
     record = json.loads(files["record"].read_text())
-    assert record["result"]["pooled_iou"] == pytest.approx(record["result"]["overall"][0]["value"])
+    assert record["result"]["pooled_iou"] == pytest.approx(record["result"]["tables"]["overall"][0]["value"])
 
 
 def test_progress_names_each_image(two: list[tuple[Path, Path]]) -> None:

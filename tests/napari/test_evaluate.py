@@ -14,8 +14,10 @@ from qtpy.QtWidgets import QFileDialog
 from napari_matseg._napari.evaluate import EvaluateWidget
 from napari_matseg._napari.layers import classes_layer, objects_layer
 from napari_matseg._napari.reader import read_layers
+from napari_matseg.comparing import compare
+from napari_matseg.core.agreement.boundaries import BoundaryScores, count_boundaries
 from napari_matseg.core.evaluate import evaluate
-from napari_matseg.core.export import write_csv, write_labels
+from napari_matseg.core.export import write_labels
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.settings import ClassSpec
 
@@ -61,15 +63,26 @@ def test_table_has_a_row_for_each_class_and_one_for_the_mean(open_widget: Open, 
     scores = Scores(count(PREDICTION, TRUTH, 3))
     rows = cells(widget)
     assert [row[0] for row in rows] == ["matrix", "pore", "crack", "mean"]
+    outlines = BoundaryScores(count_boundaries(PREDICTION, TRUTH, 3))
     assert rows[1][1:] == [
         f"{scores.iou[1]:.4f}",
         f"{scores.dice[1]:.4f}",
         f"{scores.precision[1]:.4f}",
         f"{scores.recall[1]:.4f}",
+        f"{outlines.f1[1]:.4f}",
+        f"{outlines.hausdorff95[1]:.2f}",
+        "-",
         str((TRUTH == 1).sum()),
         str((PREDICTION == 1).sum()),
     ]
-    assert rows[3][1:] == [f"{scores.mean_iou:.4f}", f"{scores.mean_dice:.4f}", *rows[3][3:5], "-", "-"]
+    assert widget.table.isColumnHidden(7)  # the pixel size is not known
+    assert rows[3][1:6] == [
+        f"{scores.mean_iou:.4f}",
+        f"{scores.mean_dice:.4f}",
+        *rows[3][3:5],
+        f"{outlines.mean_f1:.4f}",
+    ]
+    assert rows[3][6:] == ["-"] * 4
     assert f"Pooled IoU {scores.pooled_iou:.4f}" in widget.run_bar.message.text()
 
 
@@ -86,9 +99,10 @@ def test_numbers_are_those_of_the_files(open_widget: Open, wait_for: Wait, tmp_p
     assert widget.evaluation is not None
     np.testing.assert_array_equal(widget.evaluation.scores.counts.confusion, expected.counts.confusion)
     assert expected.counts.confusion.sum() == 30 * 50
-    widget.save(tmp_path / "widget.csv")
-    write_csv(tmp_path / "command.csv", expected.rows(["matrix", "pore", "crack"]))
-    assert (tmp_path / "widget.csv").read_bytes() == (tmp_path / "command.csv").read_bytes()
+    tables = compare([(prediction, truth)]).tables()
+    assert widget.evaluation.tables["classes"] == tables["classes"]
+    assert widget.evaluation.tables["fractions"] == tables["fractions"]
+    assert not widget.table.isColumnHidden(7)
 
 
 def test_data_bar_counts_if_it_is_wanted(open_widget: Open, wait_for: Wait) -> None:
@@ -167,7 +181,7 @@ def test_shapes_that_differ(open_widget: Open, wait_for: Wait) -> None:
     widget.run()
     wait_for(widget)
     assert "has shape (39, 50) and the prediction (40, 50)" in widget.run_bar.message.text()
-    assert not widget.save_button.isEnabled()
+    assert not widget.saving.isEnabled()
 
 
 def test_values_that_are_no_class(open_widget: Open, wait_for: Wait) -> None:
@@ -206,10 +220,10 @@ def test_numbers_go_when_another_layer_is_chosen(open_widget: Open, wait_for: Wa
     widget = open_widget(result(), Labels(TRUTH, name="truth"), Labels(PREDICTION, name="other"))
     widget.run()
     wait_for(widget)
-    assert widget.save_button.isEnabled()
+    assert widget.saving.isEnabled()
     widget.truth.setCurrentIndex(widget.truth.findText("truth"))
     assert widget.table.rowCount() == 0
-    assert not widget.save_button.isEnabled()
+    assert not widget.saving.isEnabled()
 
 
 def test_numbers_stay_when_other_layers_come_and_go(open_widget: Open, wait_for: Wait) -> None:
@@ -231,15 +245,15 @@ def test_button_saves_the_table(
     wait_for(widget)
     answers = ["", str(tmp_path / "scores"), str(tmp_path / "missing" / "scores.csv")]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *args: (answers.pop(0), ""))
-    widget.save_button.click()
+    widget.saving.table_button.click()
     assert not list(tmp_path.iterdir())
-    widget.save_button.click()
+    widget.saving.table_button.click()
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["matrix", "pore", "crack", "mean"]
     assert widget.evaluation is not None
     assert float(rows[2]["iou"]) == widget.evaluation.scores.iou[2]
-    widget.save_button.click()
+    widget.saving.table_button.click()
     assert "missing" in widget.run_bar.message.text()
     assert "scores.csv" in widget.run_bar.message.text()
 

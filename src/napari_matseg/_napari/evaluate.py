@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_matseg._napari.evaluate_result import (
     Asked,
@@ -19,6 +18,7 @@ from napari_matseg._napari.evaluate_result import (
     find_on,
     look_like_objects,
 )
+from napari_matseg._napari.evaluate_save import SaveBar
 from napari_matseg._napari.evaluate_tabs import PictureTab, ScoresTab, SizesTab, headline
 from napari_matseg._napari.evaluate_watch import Watch
 from napari_matseg._napari.jobs import Job
@@ -27,9 +27,7 @@ from napari_matseg._napari.mistakes import MistakesTab
 from napari_matseg._napari.models import ModelChoice
 from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, RunBar, Scroll, shrink, text_label
 from napari_matseg._napari.prompt_places import plane_on_view
-from napari_matseg.comparing import save_comparison
 from napari_matseg.core.checkpoints import read_card
-from napari_matseg.core.export import write_csv
 from napari_matseg.errors import MatsegError
 from napari_matseg.settings import EvaluateSettings
 
@@ -65,9 +63,7 @@ class EvaluateWidget(QWidget):
         self.scores, self.sizes = ScoresTab(), SizesTab()
         self.pictures, self.mistakes = PictureTab(), MistakesTab(napari_viewer)
         self.table = self.scores.classes
-        self.save_button, self.save_all_button = QPushButton("Save as CSV…"), QPushButton("Save all tables…")
-        self.save_button.setToolTip("The table of scores.")
-        self.save_all_button.setToolTip("Into a folder: every table as CSV, and all of it with its settings as JSON.")
+        self.saving = SaveBar()
         self._lay_out()
         self._connect()
         self._forget_scores()
@@ -83,17 +79,12 @@ class EvaluateWidget(QWidget):
         self.tabs = QTabWidget()
         for tab in (self.scores, self.sizes, self.pictures, self.mistakes):
             self.tabs.addTab(tab, "")
-        self._buttons = QWidget()
-        buttons = QHBoxLayout(self._buttons)
-        buttons.setContentsMargins(0, 0, 0, 0)
-        buttons.addWidget(self.save_button)
-        buttons.addWidget(self.save_all_button)
         inner = QWidget()
         layout = QVBoxLayout(inner)
         for widget in (self._form, self.run_bar, self.stale):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
-        layout.addWidget(self._buttons)
+        layout.addWidget(self.saving)
         layout.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -111,9 +102,7 @@ class EvaluateWidget(QWidget):
         self._live.failed.connect(self.run_bar.fail)
         self._live.ended.connect(self._on_live_ended)
         self._watch.settled.connect(self._follow)
-        self.save_button.clicked.connect(self._ask_and_save)
-        self.save_all_button.clicked.connect(self._ask_and_save_all)
-        for part in (self.sizes.pane, self.pictures.pane, self.mistakes):
+        for part in (self.sizes.pane, self.pictures.pane, self.mistakes, self.saving):
             part.said.connect(self.run_bar.say)
             part.failed.connect(self.run_bar.fail)
 
@@ -134,17 +123,6 @@ class EvaluateWidget(QWidget):
         self.run_bar.begin()
         self._watch.watch(asked.prediction, asked.truth)
         self._job.start(evaluate_layers(asked, self._plane(asked)), f"Evaluating {asked.prediction.name}")
-
-    def save(self, path: Path) -> None:
-        """Write the table of scores as CSV.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
-        if self.evaluation is not None:
-            write_csv(path, self.evaluation.rows())
 
     def event(self, event: QEvent) -> bool:
         """Notice that the dock was closed, of which napari tells only by taking the widget out."""
@@ -183,17 +161,16 @@ class EvaluateWidget(QWidget):
         self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(mistakes.found)})")
         self.mistakes.show_mistakes(evaluation, mistakes)
         self.tabs.setVisible(True)
-        self._buttons.setVisible(True)
-        self.save_button.setEnabled(True)
+        self.saving.show_evaluation(evaluation)
         self.run_bar.say("<br>".join([headline(evaluation), *map(escape, evaluation.notes)]))
 
     def _on_succeeded(self, found: tuple[Evaluation, Mistakes]) -> None:
         if not self._closed:
             self._show(*found)
-            self._follow()
 
     def _on_ended(self) -> None:
         self._form.setEnabled(True)
+        self._follow()
 
     def _follow(self) -> None:
         """See to it that figures and mistakes are those of what is on view now."""
@@ -240,9 +217,8 @@ class EvaluateWidget(QWidget):
         self.mistakes.forget()
         self._say_stale(False)
         self.tabs.setVisible(False)
-        self._buttons.setVisible(False)
-        self.save_button.setEnabled(False)
-        self._form.set_row_visible(self.classes, not self.kind.currentData())
+        self.saving.show_evaluation(None)
+        self.classes.setEnabled(not self.kind.currentData())
         self.run_bar.say("")
 
     def _guess(self) -> None:
@@ -250,31 +226,6 @@ class EvaluateWidget(QWidget):
         layer = self.prediction.layer
         if layer is not None:
             self.kind.setCurrentIndex(self.kind.findData(look_like_objects(layer, self.truth.layer)))
-
-    def _ask_and_save(self) -> None:
-        layer = self.prediction.layer
-        name = f"{'' if layer is None else layer.name} scores.csv".strip().replace("/", "-")
-        file, _ = QFileDialog.getSaveFileName(self, "Save as CSV", name, "Tables (*.csv)")
-        if not file:
-            return
-        path = Path(file if file.lower().endswith(".csv") else f"{file}.csv")
-        try:
-            self.save(path)
-        except MatsegError as error:
-            self.run_bar.fail(str(error))
-        else:
-            self.run_bar.say(f"Saved as {escape(str(path))}.")
-
-    def _ask_and_save_all(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Save all tables into the folder")
-        if not folder or self.evaluation is None:
-            return
-        try:
-            files = save_comparison(self.evaluation.compared, folder, self.evaluation.name.replace("/", "-"))
-        except MatsegError as error:
-            self.run_bar.fail(str(error))
-        else:
-            self.run_bar.say(f"{len(files)} files saved, among them {escape(str(files['record']))}.")
 
 
 def _looks_like_result(layer: Any) -> bool:

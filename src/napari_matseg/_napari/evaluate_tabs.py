@@ -171,7 +171,9 @@ class Figures(FrameTable):
         known = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
         table = DataFrame([{title: row.get(name) for name, title in titles.items()} for row in known])
         self.fill(table, list(titles.values()))
-        self.setToolTip("<br>".join(f"<b>{escape(title)}</b>: {escape(text)}" for title, text in (meaning or {}).items()))
+        self.setToolTip(
+            "<br>".join(f"<b>{escape(title)}</b>: {escape(text)}" for title, text in (meaning or {}).items())
+        )
         heights = self.horizontalHeader().sizeHint().height() + self.verticalHeader().length()
         self.setFixedHeight(heights + SCROLL_BAR)
 

@@ -93,7 +93,7 @@ def as_read(micrograph: Micrograph, file: Path | None = None) -> Micrograph:
 def file_of(layer: Layer) -> Path | None:
     """File that another reader made an image layer from; None if there is none, or ours did and kept what it says."""
     path = layer.source.path
-    if path is None or layer.metadata.get(KEY, {}).get("kind") == "image" or not Path(path).is_file():
+    if path is None or layer.metadata.get(KEY, {}).get("kind") == "image" or not Path(path).exists():
         return None
     return Path(path)
 
@@ -177,8 +177,10 @@ def describe(micrograph: Micrograph) -> dict[str, Any]:
 
 
 def image_layer(micrograph: Micrograph, name: str) -> LayerData:
-    """Image layer of a micrograph."""
+    """Image layer of a micrograph, as a pyramid if it has levels."""
     kwargs = {"name": name, "rgb": micrograph.is_colour, "metadata": {KEY: describe(micrograph)}}
+    if micrograph.levels:
+        return [micrograph.pixels, *micrograph.levels], kwargs | {"multiscale": True} | placement_of(micrograph), "image"
     return micrograph.pixels, kwargs | placement_of(micrograph), "image"
 
 

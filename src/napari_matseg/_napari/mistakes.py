@@ -48,9 +48,7 @@ class MistakesTab(QWidget):
         self._outline = Overlay(viewer, "selected mistake", SELECTED, 1.0)
         self._lay_out()
         self._acts: dict[str, Callable[[], None]] = {PREVIOUS: self.previous, NEXT: self.next, TAKE: self.take}
-        for key, button in zip(
-            self._acts, (self.previous_button, self.next_button, self.take_button), strict=True
-        ):
+        for key, button in zip(self._acts, (self.previous_button, self.next_button, self.take_button), strict=True):
             button.clicked.connect(self._acts[key])
             button.setToolTip(f"{button.toolTip()} ({key.replace('-', '+')})".strip())
         self.table.chosen.connect(self._on_chosen)

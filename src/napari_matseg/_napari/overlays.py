@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from napari.layers import Labels, Layer
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap
+from napari.utils.colormaps.standardize_color import transform_color
 from napari.viewer import Viewer
 
 from napari_matseg._napari.layers import KEY, OVERLAY
@@ -30,7 +31,8 @@ class Overlay:
     def __init__(self, viewer: Viewer, name: str, colour: str, opacity: float) -> None:
         self._viewer = viewer
         self._name = name
-        self._colours = DirectLabelColormap(color_dict={0: "transparent", None: colour})
+        # A direct colormap would be compiled at its first use, for seconds.
+        self._colours = CyclicLabelColormap(colors=[(0, 0, 0, 0), *transform_color(colour)])
         self._opacity = opacity
         self.layer: Labels | None = None
 

@@ -38,14 +38,14 @@ class _Strip(NamedTuple):
     """Share of pixels in each row that have the value of the ground."""
     blocks: np.ndarray
     """The same in each part of the rows, shape (rows, BLOCKS)."""
-    is_line: np.ndarray
-    """Rows of one other value."""
+    lines: np.ndarray
+    """Rows of one other value have a number by their value, all others 0."""
     ink: np.ndarray
     """Pixels far from the ground, shape (rows, width)."""
 
     def depth(self, rest: int) -> int:
         """How many rows from the edge can belong to a bar, where the first ones may be anything."""
-        of_bar = (self.ground >= 0.2) | self.is_line
+        of_bar = (self.ground >= 0.2) | (self.lines > 0)
         of_bar[:rest] = True
         return len(of_bar) if of_bar.all() else int(of_bar.argmin())
 
@@ -121,49 +121,69 @@ def _rows_of_bar(read: Callable[[int], np.ndarray], fewest: int, most: int) -> i
         if depth < count - beyond or count == most + beyond:
             break
         count *= 2
+    best, end = -1.2, 0
     for tolerance in TOLERANCES:
         strip = _strip(grey, value, span, tolerance)
-        for rows in _ends(strip, fewest, min(strip.depth(rest), count - beyond), beyond):
+        for step, rows in _ends(strip, fewest, min(strip.depth(rest), count - beyond), beyond):
+            if step <= best + 0.2:  # a tighter one takes the rows that JPEG or scaling blurred for image
+                break
             if _has_letters(strip, rows):
-                return rows
-    return 0
+                best, end = step, rows + _line_after(strip, rows)
+    return end
 
 
 def _strip(grey: np.ndarray, value: float, span: float, tolerance: float) -> _Strip:
     away = np.abs(grey - value)
     near, far = away <= tolerance * span, 0.25 * span
     width = grey.shape[1] // BLOCKS * BLOCKS
-    middle = np.median(grey[:, :: max(1, width // 256)], axis=1, keepdims=True)
-    is_flat = np.mean(np.abs(grey - middle) <= max(tolerance, 0.01) * span, axis=1) >= 0.8
+    middle = np.median(grey[:, :: max(1, width // 256)], axis=1)
+    is_flat = np.mean(np.abs(grey - middle[:, None]) <= max(tolerance, 0.01) * span, axis=1) >= 0.8
+    is_line = is_flat & (np.abs(middle - value) > far)
     return _Strip(
         ground=near.mean(axis=1),
         blocks=near[:, :width].reshape(len(grey), BLOCKS, -1).mean(axis=2),
-        is_line=is_flat & (np.abs(middle[:, 0] - value) > far),
+        lines=np.where(is_line, 1 + np.cumsum(np.abs(np.diff(middle, prepend=middle[0])) > 0.03 * span), 0),
         ink=away > far,
     )
 
 
-def _ends(strip: _Strip, fewest: int, most: int, beyond: int) -> list[int]:
-    """Heights at which a bar could end, the largest first: ground, with or without a line, then texture all across."""
+def _ends(strip: _Strip, fewest: int, most: int, beyond: int) -> list[tuple[float, int]]:
+    """Find where a bar could end: ground, with or without a line, then texture all across.
+
+    How clear each end is and its height, the clearest first.
+    """
     rows = np.arange(most, fewest - 1, -1)
-    index = np.arange(len(strip.is_line))
-    lines = rows - 1 - np.maximum.accumulate(np.where(strip.is_line, -1, index))[rows - 1]
+    index = np.arange(len(strip.lines))
+    lines = rows - 1 - np.maximum.accumulate(np.where(strip.lines > 0, -1, index))[rows - 1]
     total = np.concatenate((np.zeros((1, BLOCKS)), np.cumsum(strip.blocks, axis=0)))
     outside = (total[rows + beyond] - total[rows]) / beyond
-    is_line_whole = (lines > 0) & (lines <= np.maximum(3, rows // 8)) & ~strip.is_line[rows]
+    is_line_whole = (lines > 0) & (lines <= np.maximum(3, rows // 20)) & (strip.lines[rows] != strip.lines[rows - 1])
     last = np.maximum(rows - lines, 2) - np.array([[1], [2]])
     blankest, inside = strip.ground[last].min(axis=0), strip.blocks[last].mean(axis=0)
     is_blank = (blankest >= 0.75) & (np.mean(inside >= 0.5, axis=1) >= 0.85)
     is_texture = np.mean(outside <= 0.6, axis=1) >= 0.7
     is_other = outside.max(axis=1) <= 0.1  # letters may go up to the end
-    is_end = is_blank & (is_texture | is_line_whole) | (blankest >= 0.5) & is_other
-    found: list[int] = rows[is_end & ((lines == 0) | is_line_whole)].tolist()
-    return found
+    is_end = (lines == 0) | is_line_whole
+    is_end &= is_blank & (is_texture | is_line_whole) | (blankest >= 0.5) & is_other
+    step = strip.ground[last[0]] - outside.mean(axis=1)
+    order = np.flatnonzero(is_end)[np.argsort(-step[is_end], kind="stable")]
+    return list(zip(step[order].tolist(), rows[order].tolist(), strict=True))
+
+
+def _line_after(strip: _Strip, rows: int) -> int:
+    """Thickness of the line that closes the bar, 0 if there is none."""
+    soft = int(strip.lines[rows] == 0 < strip.lines[rows + 1])  # the first row of a line that was scaled
+    beyond = strip.lines[rows + soft :]
+    for is_line in (beyond > 0, (beyond > 0) & (beyond == beyond[0])):  # what follows a line may be as flat
+        thickness = len(is_line) if is_line.all() else int(is_line.argmin())
+        if thickness <= max(3, rows // 20):
+            return soft + thickness
+    return 0
 
 
 def _has_letters(strip: _Strip, rows: int) -> bool:
     """Whether there is writing on the ground: many short strokes, and ground in between."""
-    ink = strip.ink[:rows][~strip.is_line[:rows]]
+    ink = strip.ink[:rows][strip.lines[:rows] == 0]
     if not 0.003 <= ink.mean() <= 0.5:
         return False
     edges = np.diff(ink, axis=1, prepend=False, append=False)

@@ -14,7 +14,12 @@ from napari_matseg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+IMAGE_SUFFIXES = (
+    *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"),
+    *(".zarr", ".dm3", ".dm4", ".emd", ".ser", ".mrc"),
+)
+STORE = ".zarr"
+"""Suffix of folders that are one image each."""
 DRAWN_SUFFIXES = (".zip", ".roi", ".json")
 """Of truth that is drawn and not painted: ImageJ's regions of interest, and COCO."""
 
@@ -65,7 +70,7 @@ def match_files(
     """
     if isinstance(images, Path):
         images = find_images(images, truth, prefer=prefer)
-    if truth.is_dir():
+    if _is_folder(truth):
         return _match_folder(images, truth)
     if len(images) == 1:
         return [(images[0], truth)]
@@ -95,7 +100,7 @@ def find_images(folder: Path, truth: Path | None = None, *, prefer: Sequence[str
     InputError
         If there is none, or `prefer` does not decide.
     """
-    if not folder.is_dir():
+    if not _is_folder(folder):
         return [folder]
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in _walk(folder, IMAGE_SUFFIXES):
@@ -144,7 +149,7 @@ def file_named(folder: Path, name: str) -> Path | None:
     Path or None
         A file of just that name; else the first in the order of the extensions above.
     """
-    if (folder / name).is_file():
+    if (folder / name).is_file() or (folder / name).suffix.lower() == STORE and (folder / name).is_dir():
         return folder / name
     wanted = _normal(without_suffix(name))
     suffixes = IMAGE_SUFFIXES + DRAWN_SUFFIXES
@@ -250,14 +255,20 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return folder.resolve() in path.resolve().parents
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder, and not one that is an image."""
+    return path.is_dir() and path.suffix.lower() != STORE
+
+
 def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.is_file()) if folder.is_dir() else ()
+    return (path for path in sorted(folder.iterdir()) if not _is_folder(path)) if folder.is_dir() else ()
 
 
 def _walk(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files of a folder and its sub-folders, but for what is hidden."""
     found = []
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [name for name in folders if Path(name).suffix.lower() == STORE]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in files)
         found += [Path(place, name) for name in sorted(files) if Path(name).suffix.lower() in suffixes]
     return [path for path in found if not path.name.startswith(".")]

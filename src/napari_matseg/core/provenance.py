@@ -50,8 +50,12 @@ def describe_run() -> dict[str, Any]:
 
 
 def hash_file(path: Path) -> str | None:
-    """Sha256 of a file's content; None if it is no longer there."""
+    """Sha256 of a file's content, or of a folder's files and their names; None if it is no longer there."""
     try:
+        if path.is_dir():
+            inner = sorted(one for one in path.rglob("*") if one.is_file())
+            lines = [f"{one.relative_to(path).as_posix()} {hash_file(one)}" for one in inner]
+            return hashlib.sha256("\n".join(lines).encode()).hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

@@ -36,7 +36,8 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     Parameters
     ----------
     path : str or Path
-        A TIFF, PNG, JPEG or BMP file, known by its content and not by its name.
+        A TIFF, PNG, JPEG, BMP, DM3, DM4, EMD, SER or MRC file, or the folder of an OME-Zarr, known by its content and
+        not by its name.
     find_bar : bool
         Whether a data bar of which no record tells is looked for in the picture (in the first plane of a stack).
         For labels there is none to be found.
@@ -44,7 +45,7 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     Returns
     -------
     micrograph : Micrograph
-        Of a TIFF of more than 128 MiB the pixels stay in the file until they are sliced.
+        Where there are more than 128 MiB, most formats leave the pixels in the file until they are sliced.
 
     Raises
     ------
@@ -69,6 +70,13 @@ def _read(path: Path) -> Micrograph:
         return read_tiff(path)
     if start.startswith((PNG_START, JPEG_START, BMP_START)):
         return _read_picture(path, start)
+    from napari_matseg.core.read_formats import format_of, read_format
+    from napari_matseg.core.read_mrc import is_mrc, read_mrc
+
+    if (kind := format_of(start)) is not None:
+        return read_format(path, kind)
+    if is_mrc(start, path.suffix):
+        return read_mrc(path, start)
     raise InputError(f"{path}: is not an image that can be read; convert it to TIFF, PNG, JPEG or BMP.")
 
 
@@ -116,7 +124,7 @@ def first_bytes(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: is not a regular file; name an image file.")
         with path.open("rb") as file:
-            start = file.read(32)
+            start = file.read(1024)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path.") from error
     except PermissionError as error:

@@ -6,6 +6,7 @@ not looked at.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import PurePosixPath
@@ -78,16 +79,14 @@ def read_zarr(path: Path) -> Micrograph:
     import zarr
 
     with damage_as_error(path, KIND):
-        found = zarr.open(str(path), mode="r", use_consolidated=False) if _is_group(path) else _open(path, "")
-        if isinstance(found, zarr.Array):
-            return _bare_array(path, found)
-        return _image(path, found)
+        if not _is_group(path):
+            return _bare_array(path, _open(path))
+        return _image(path, zarr.open_group(path, mode="r", use_consolidated=False))
 
 
 def _is_group(path: Path) -> bool:
-    """Whether a store is a group, of which `use_consolidated` can be said."""
     if (path / "zarr.json").is_file():
-        return '"group"' in (path / "zarr.json").read_text(encoding="utf-8", errors="replace")
+        return bool(json.loads((path / "zarr.json").read_bytes())["node_type"] == "group")
     return (path / ".zgroup").is_file()
 
 
@@ -111,7 +110,7 @@ def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Mic
         return _first_inner(path, group, attributes)
     multiscale = several[0]
     listed = multiscale["datasets"][:MOST_LEVELS]
-    array = _open(path, f"{group.path}/{_inside(path, listed[0])}")
+    array = _open(path, group.path, _inside(path, listed[0]))
     axes = _axes(multiscale, array.ndim)
     if len(axes) != array.ndim or [axis.name for axis in axes].count("y") * [axis.name for axis in axes].count("x") != 1:
         raise InputError(
@@ -161,7 +160,7 @@ def _levels(
         return ()
     for dataset in listed:
         try:
-            array = _open(path, f"{group.path}/{_inside(path, dataset)}")
+            array = _open(path, group.path, _inside(path, dataset))
             with damage_as_error(path, KIND):
                 level, _ = arrange(
                     lambda key, array=array: _fetch(path, array, key),  # type: ignore[misc]
@@ -178,7 +177,7 @@ def _levels(
     return tuple(levels)
 
 
-def _open(path: Path, inner: str) -> zarr.Array[Any]:
+def _open(path: Path, *inner: str) -> zarr.Array[Any]:
     """Open an array of real numbers whose chunks can be decoded safely; by its own metadata, never consolidated ones.
 
     Raises
@@ -189,7 +188,7 @@ def _open(path: Path, inner: str) -> zarr.Array[Any]:
     import zarr
 
     with damage_as_error(path, KIND):
-        array = zarr.open_array(str(path.joinpath(*PurePosixPath(inner).parts[inner.startswith("/") :])), mode="r")
+        array = zarr.open_array(path.joinpath(*inner), mode="r")
         unknown = _codecs(array.metadata.to_dict()) - CODECS
         if unknown:
             raise InputError(f"{path}: chunks coded by {', '.join(sorted(unknown))} are not decoded; convert the store.")

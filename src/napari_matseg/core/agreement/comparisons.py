@@ -110,8 +110,8 @@ class ClassComparison:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it in plain types, ready for JSON: `Scores.to_dict`, and the tables under their names."""
-        return {**self.scores.to_dict(self.class_names), **self.tables()}
+        """Give all of it in plain types, ready for JSON: `Scores.to_dict`, and all `tables`."""
+        return {**self.scores.to_dict(self.class_names), "tables": self.tables()}
 
     def _image(self, i: int) -> dict[str, Any]:
         scores, outlines = Scores(self.counts[i]), BoundaryScores(self.boundaries[i])
@@ -213,8 +213,8 @@ class ObjectComparison:
         return pool(self.predicted), pool(self.true)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it in plain types, ready for JSON: `InstanceScores.to_dict`, and the tables under their names."""
-        return {**self.scores.to_dict(), **self.tables()}
+        """Give all of it in plain types, ready for JSON: `InstanceScores.to_dict`, and all `tables`."""
+        return {**self.scores.to_dict(), "tables": self.tables()}
 
     def _image(self, i: int) -> dict[str, Any]:
         scores, counts = InstanceScores(self.counts[i]), self.counts[i]

@@ -10,7 +10,7 @@ OUTSIDE = -1.0
 """Score of what is taken away."""
 SHIFTS = (0.0, -0.25, 0.25, -0.5, 0.5, -1.0, 1.0, -1.5, 1.5, -2.0, 2.0)
 """Thresholds that are tried; the nearest to 0 first, so that it stays where nothing is gained."""
-CAUTION = float(__import__('os').environ.get('CAU','0.75'))
+CAUTION = 0.5
 """How much too low the scores are that answer clicks, found on micrographs held out of the training."""
 COST = 0.02
 """IoU of boxes that a threshold of 1 must gain."""
