@@ -222,6 +222,9 @@ class PromptSettings(Settings):
     """Holes of up to so many pixels are filled."""
     drop_specks_px: Annotated[int, Field(ge=0)] = 64
     """Pieces of up to so many pixels apart from an object's largest are removed."""
+    one_piece: bool = True
+    """Let the small model's objects hang together and fill the box that was drawn round them, which it does not know by
+    itself; the answers of other models stay as they are."""
     min_stability: Fraction = 0.8
     """Objects whose area changes by more than this allows when the threshold moves are flagged for a look."""
     min_iou: Fraction = 0.5

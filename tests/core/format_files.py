@@ -125,7 +125,9 @@ def emi_file(path: Path, mode: str = "TEM BF", *, camera: bool = True) -> Path:
     return path
 
 
-def velox_file(path: Path, image: np.ndarray, *, unit: str = "m", step: float = 1.5e-10, spectrum: bool = False) -> Path:
+def velox_file(
+    path: Path, image: np.ndarray, *, unit: str = "m", step: float = 1.5e-10, spectrum: bool = False
+) -> Path:
     """Write an EMD file as Velox does, with frames of shape (n, height, width)."""
 
     def text(value: Any) -> np.ndarray:

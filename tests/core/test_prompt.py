@@ -29,7 +29,7 @@ from napari_matseg.core.windows import CLOSELY, ONCE, Window
 from napari_matseg.errors import InputError, SettingsError
 
 FRAME = 128
-AS_IT_IS = {"fill_holes_px": 0, "drop_specks_px": 0, "device": "cpu"}
+AS_IT_IS = {"one_piece": False, "fill_holes_px": 0, "drop_specks_px": 0, "device": "cpu"}
 
 
 @pytest.fixture(autouse=True)

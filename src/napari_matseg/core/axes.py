@@ -42,6 +42,7 @@ def arrange(
     names: Sequence[str],
     *,
     colour: int | None = None,
+    stays: bool = False,
 ) -> tuple[Any, str]:
     """Put planes first, then height and width, then colour; loaded if it is small, else left where it is.
 
@@ -57,6 +58,8 @@ def arrange(
         Of the axes, in lower case; two of them are "y" and "x". Of the others, those of length 1 are left out.
     colour : int, optional
         The axis whose first three values are red, green and blue.
+    stays : bool
+        Whether it is left where it is even if it is small.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def arrange(
         return read([*where, *parts, *([] if colour is None else [slice(0, 3)])])
 
     lazy = LazyPixels(tuple(lengths), native_dtype(dtype), n, read_box)
-    if prod(lengths) * np.dtype(dtype).itemsize <= LAZY_BYTES:
+    if not stays and prod(lengths) * np.dtype(dtype).itemsize <= LAZY_BYTES:
         pixels = np.ascontiguousarray(read([slice(0, length) for length in lengths]))
         if colour is not None and has_equal_channels(pixels):
             return as_grey(pixels), letters[:-1]

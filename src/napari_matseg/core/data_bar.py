@@ -27,6 +27,8 @@ SHORTEST, TALLEST = 0.02, 0.25
 TOLERANCES = (0.04, 0.01, 0.0)
 """How far the ground may be from one value, as shares of the range of the strip: of JPEG, then of what is lossless but
 has a range much larger than the image's, as letters of 65535 in 16 bits give."""
+FAR, SAME = 0.25, 0.03
+"""Share of the range by which letters and lines differ from the ground at least; and two rows of a line at most."""
 BLOCKS = 16
 """Parts of a row that are looked at one by one for the image's texture."""
 
@@ -38,14 +40,16 @@ class _Strip(NamedTuple):
     """Share of pixels in each row that have the value of the ground."""
     blocks: np.ndarray
     """The same in each part of the rows, shape (rows, BLOCKS)."""
-    lines: np.ndarray
-    """Rows of one other value have a number by their value, all others 0."""
+    level: np.ndarray
+    """Median of each row, from the ground's value and in shares of the range."""
+    is_line: np.ndarray
+    """Rows of one other value."""
     ink: np.ndarray
     """Pixels far from the ground, shape (rows, width)."""
 
     def depth(self, rest: int) -> int:
         """How many rows from the edge can belong to a bar, where the first ones may be anything."""
-        of_bar = (self.ground >= 0.2) | (self.lines > 0)
+        of_bar = (self.ground >= 0.2) | self.is_line
         of_bar[:rest] = True
         return len(of_bar) if of_bar.all() else int(of_bar.argmin())
 
@@ -134,16 +138,17 @@ def _rows_of_bar(read: Callable[[int], np.ndarray], fewest: int, most: int) -> i
 
 def _strip(grey: np.ndarray, value: float, span: float, tolerance: float) -> _Strip:
     away = np.abs(grey - value)
-    near, far = away <= tolerance * span, 0.25 * span
+    near = away <= tolerance * span
     width = grey.shape[1] // BLOCKS * BLOCKS
     middle = np.median(grey[:, :: max(1, width // 256)], axis=1)
     is_flat = np.mean(np.abs(grey - middle[:, None]) <= max(tolerance, 0.01) * span, axis=1) >= 0.8
-    is_line = is_flat & (np.abs(middle - value) > far)
+    level = (middle - value) / span if span else np.zeros_like(middle)
     return _Strip(
         ground=near.mean(axis=1),
         blocks=near[:, :width].reshape(len(grey), BLOCKS, -1).mean(axis=2),
-        lines=np.where(is_line, 1 + np.cumsum(np.abs(np.diff(middle, prepend=middle[0])) > 0.03 * span), 0),
-        ink=away > far,
+        level=level,
+        is_line=is_flat & (np.abs(level) > FAR),
+        ink=away > FAR * span,
     )
 
 
@@ -153,11 +158,12 @@ def _ends(strip: _Strip, fewest: int, most: int, beyond: int) -> list[tuple[floa
     How clear each end is and its height, the clearest first.
     """
     rows = np.arange(most, fewest - 1, -1)
-    index = np.arange(len(strip.lines))
-    lines = rows - 1 - np.maximum.accumulate(np.where(strip.lines > 0, -1, index))[rows - 1]
+    index = np.arange(len(strip.is_line))
+    lines = rows - 1 - np.maximum.accumulate(np.where(strip.is_line, -1, index))[rows - 1]
     total = np.concatenate((np.zeros((1, BLOCKS)), np.cumsum(strip.blocks, axis=0)))
     outside = (total[rows + beyond] - total[rows]) / beyond
-    is_line_whole = (lines > 0) & (lines <= np.maximum(3, rows // 20)) & (strip.lines[rows] != strip.lines[rows - 1])
+    is_line_whole = (lines > 0) & (lines <= np.maximum(3, rows // 20))
+    is_line_whole &= ~strip.is_line[rows] | (np.abs(strip.level[rows] - strip.level[rows - 1]) > SAME)
     last = np.maximum(rows - lines, 2) - np.array([[1], [2]])
     blankest, inside = strip.ground[last].min(axis=0), strip.blocks[last].mean(axis=0)
     is_blank = (blankest >= 0.75) & (np.mean(inside >= 0.5, axis=1) >= 0.85)
@@ -172,18 +178,18 @@ def _ends(strip: _Strip, fewest: int, most: int, beyond: int) -> list[tuple[floa
 
 def _line_after(strip: _Strip, rows: int) -> int:
     """Thickness of the line that closes the bar, 0 if there is none."""
-    soft = int(strip.lines[rows] == 0 < strip.lines[rows + 1])  # the first row of a line that was scaled
-    beyond = strip.lines[rows + soft :]
-    for is_line in (beyond > 0, (beyond > 0) & (beyond == beyond[0])):  # what follows a line may be as flat
-        thickness = len(is_line) if is_line.all() else int(is_line.argmin())
-        if thickness <= max(3, rows // 20):
+    soft = int(strip.is_line[rows + 1] and not strip.is_line[rows])  # the first row of a line that was scaled
+    level, is_line = strip.level[rows + soft :], strip.is_line[rows + soft :]
+    for same in (is_line, is_line & (np.abs(level - level[0]) <= SAME)):  # what follows a line may be as flat
+        thickness = len(same) if same.all() else int(same.argmin())
+        if 0 < thickness <= max(3, rows // 20) and abs(level[thickness] - level[0]) > 3 * SAME:
             return soft + thickness
     return 0
 
 
 def _has_letters(strip: _Strip, rows: int) -> bool:
     """Whether there is writing on the ground: many short strokes, and ground in between."""
-    ink = strip.ink[:rows][strip.lines[:rows] == 0]
+    ink = strip.ink[:rows][~strip.is_line[:rows]]
     if not 0.003 <= ink.mean() <= 0.5:
         return False
     edges = np.diff(ink, axis=1, prepend=False, append=False)

@@ -42,7 +42,8 @@ def damage_as_error(path: Path, kind: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into the memory; export a smaller part of it.") from error
     except (FileNotFoundError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path and the drive.") from error
+        detail = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be read ({detail}); check the path and the drive.") from error
     except Exception as error:
         raise damaged(path, kind, str(error) or type(error).__name__) from error
     finally:

@@ -149,7 +149,7 @@ def file_named(folder: Path, name: str) -> Path | None:
     Path or None
         A file of just that name; else the first in the order of the extensions above.
     """
-    if (folder / name).is_file() or (folder / name).suffix.lower() == STORE and (folder / name).is_dir():
+    if (folder / name).exists() and not _is_folder(folder / name):
         return folder / name
     wanted = _normal(without_suffix(name))
     suffixes = IMAGE_SUFFIXES + DRAWN_SUFFIXES

@@ -143,7 +143,7 @@ class PromptModel:
         prompts : sequence of Prompt
             In the pixels that the window is in.
         settings : PromptSettings
-            Of which `choice` counts.
+            Of which `choice` and `one_piece` count.
         area_px : (float, float), optional
             What an object's area should lie between.
 
@@ -176,7 +176,7 @@ class PromptModel:
             answers = []
             for k, (prompt, one) in enumerate(zip(prompts, best.tolist(), strict=True)):
                 scores = decoded.scores[k, one]
-                if self._is_compact:
+                if self._is_compact and settings.one_piece:
                     scores = self._in_one_piece(scores, prompt, window)
                 crop, top, left = upscale(scores, window.input_shape, (window.height, window.width), self.frame)
                 answers.append(

@@ -62,8 +62,13 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
 
 
 def _read(path: Path) -> Micrograph:
+    # All readers are slow to import, and many a run needs none but one.
+    if path.is_dir():
+        from napari_matseg.core.read_zarr import is_zarr, read_zarr
+
+        if is_zarr(path):
+            return read_zarr(path)
     start = first_bytes(path)
-    # Both are slow to import, and many a run needs neither.
     if start.startswith(TIFF_STARTS):
         from napari_matseg.core.read_tiff import read_tiff
 

@@ -103,7 +103,7 @@ def _bare_array(path: Path, array: zarr.Array[Any]) -> Micrograph:
 
 
 def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Micrograph:
-    attributes = dict(group.attrs)
+    attributes: Any = dict(group.attrs)
     attributes = attributes.get("ome", attributes)
     several = attributes.get("multiscales")
     if not several:
@@ -112,12 +112,11 @@ def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Mic
     listed = multiscale["datasets"][:MOST_LEVELS]
     array = _open(path, group.path, _inside(path, listed[0]))
     axes = _axes(multiscale, array.ndim)
-    if len(axes) != array.ndim or [axis.name for axis in axes].count("y") * [axis.name for axis in axes].count("x") != 1:
-        raise InputError(
-            f"{path}: the axes {[axis.name for axis in axes]} do not fit an image of shape {array.shape}; "
-            "give it one named y and one named x."
-        )
     names = [axis.name for axis in axes]
+    if len(axes) != array.ndim or names.count("y") != 1 or names.count("x") != 1:
+        raise InputError(
+            f"{path}: the axes {names} do not fit an image of shape {array.shape}; give it one named y and one named x."
+        )
     channels = _channels(attributes)
     colour = names.index("c") if "c" in names and [colour for _, colour in channels] == list(RGB) else None
     pixels, letters = arrange(lambda key: _fetch(path, array, key), array.shape, array.dtype, names, colour=colour)
@@ -132,7 +131,8 @@ def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Mic
         source=path,
         vendor="OME",
         metadata=known(
-            channels=[label for label, _ in channels] if "C" in letters else None, left_out=list(left_out) or None
+            channels=[label for label, _ in channels] or None if "C" in letters else None,
+            left_out=list(left_out) or None,
         ),
         levels=_levels(path, group, listed[1:], pixels, names, colour),
     )
@@ -168,6 +168,7 @@ def _levels(
                     array.dtype,
                     names,
                     colour=colour,
+                    stays=True,
                 )
         except InputError:
             break
@@ -191,7 +192,8 @@ def _open(path: Path, *inner: str) -> zarr.Array[Any]:
         array = zarr.open_array(path.joinpath(*inner), mode="r")
         unknown = _codecs(array.metadata.to_dict()) - CODECS
         if unknown:
-            raise InputError(f"{path}: chunks coded by {', '.join(sorted(unknown))} are not decoded; convert the store.")
+            names = ", ".join(sorted(unknown))
+            raise InputError(f"{path}: chunks coded by {names} are not decoded; convert the store.")
         kind = "complex values" if array.dtype.kind == "c" else f"values of the kind {array.dtype}"
         if array.dtype.kind not in "buif":
             raise InputError(f"{path}: {kind} are not supported; save the image as grey or RGB.")
