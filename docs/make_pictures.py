@@ -63,6 +63,20 @@ def _overlay(kind: Kind) -> Image.Image:
         return Image.open(files["overlay"]).convert("RGB")
 
 
+def sizes() -> None:
+    """Draw the size distribution of the demo's particles, as `napari-matseg measure --figures` does."""
+    from napari_matseg.core.figures.plot import save_plot
+    from napari_matseg.measuring import measure, plots_of
+
+    demo = demo_micrograph("particles")
+    labels_yx = demo.sample.truth_yx[: demo.data_bar[0]]
+    measured = measure(labels_yx.astype(np.uint16), pixel_size_nm=(demo.pixel_size_nm, demo.pixel_size_nm))
+    with tempfile.TemporaryDirectory() as folder:
+        drawn, _ = save_plot(plots_of(measured)["size"], Path(folder) / "sizes.png")
+        figure = Image.open(drawn).convert("RGB")
+    _keep("sizes", figure.resize((figure.width * 3 // 4, figure.height * 3 // 4), Image.Resampling.LANCZOS))
+
+
 def tiling() -> None:
     """Draw how tiles lie, from the functions that lay them."""
     import matplotlib as mpl
@@ -289,7 +303,13 @@ def _keep(name: str, picture: Image.Image) -> None:
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
-KINDS: dict[str, Callable[[], None]] = {"tiling": tiling, "overlays": overlays, "napari": windows, "drive": drive}
+KINDS: dict[str, Callable[[], None]] = {
+    "tiling": tiling,
+    "overlays": overlays,
+    "sizes": sizes,
+    "napari": windows,
+    "drive": drive,
+}
 
 if __name__ == "__main__":
     for kind in sys.argv[1:] or KINDS:

@@ -8,7 +8,7 @@ from typing import Any
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_matseg._napari.evaluate_result import (
     Asked,
@@ -31,6 +31,7 @@ from napari_matseg.core.checkpoints import read_card
 from napari_matseg.errors import MatsegError
 from napari_matseg.settings import EvaluateSettings
 
+LOWEST = 290  # px
 AS_LAYERS_SAY = "as the layers say"
 FOLLOWED = 4_200_000
 """Pixels up to which the figures follow the brush by themselves."""
@@ -77,8 +78,11 @@ class EvaluateWidget(QWidget):
         self._form.add("Classes", shrink(self.classes))
         self._form.add("", self.data_bar)
         self.tabs = QTabWidget()
-        for tab in (self.scores, self.sizes, self.pictures, self.mistakes):
-            self.tabs.addTab(tab, "")
+        # As high as there is room for, with scroll bars inside.
+        self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)
+        self.tabs.setMinimumHeight(LOWEST)
+        for page in (Scroll(self.scores), Scroll(self.sizes), Scroll(self.pictures), self.mistakes):
+            self.tabs.addTab(page, "")
         inner = QWidget()
         layout = QVBoxLayout(inner)
         for widget in (self._form, self.run_bar, self.stale):
@@ -155,14 +159,17 @@ class EvaluateWidget(QWidget):
     def _show(self, evaluation: Evaluation, mistakes: Mistakes) -> None:
         self.evaluation = evaluation
         titles = ("Scores", "Sizes", "By IoU") if evaluation.objects else ("Scores", "Fractions", "Confusion")
-        for tab, title in zip((self.scores, self.sizes, self.pictures), titles, strict=True):
-            self.tabs.setTabText(self.tabs.indexOf(tab), title)
+        for place, (tab, title) in enumerate(zip((self.scores, self.sizes, self.pictures), titles, strict=True)):
+            self.tabs.setTabText(place, title)
             tab.show_evaluation(evaluation)
-        self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(mistakes.found)})")
-        self.mistakes.show_mistakes(evaluation, mistakes)
+        self._show_mistakes(evaluation, mistakes)
         self.tabs.setVisible(True)
         self.saving.show_evaluation(evaluation)
         self.run_bar.say("<br>".join([headline(evaluation), *map(escape, evaluation.notes)]))
+
+    def _show_mistakes(self, evaluation: Evaluation, mistakes: Mistakes) -> None:
+        self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(mistakes.found)})")
+        self.mistakes.show_mistakes(evaluation, mistakes)
 
     def _on_succeeded(self, found: tuple[Evaluation, Mistakes]) -> None:
         if not self._closed:
@@ -191,11 +198,7 @@ class EvaluateWidget(QWidget):
     def _on_followed(self, found: tuple[Evaluation, Mistakes]) -> None:
         now = self.evaluation
         if now is not None and found[0].asked is now.asked and not self._closed:
-            if found[0] is now:
-                self.tabs.setTabText(self.tabs.indexOf(self.mistakes), f"Mistakes ({len(found[1].found)})")
-                self.mistakes.show_mistakes(*found)
-            else:
-                self._show(*found)
+            (self._show_mistakes if found[0] is now else self._show)(*found)
 
     def _on_live_ended(self) -> None:
         if self._due:

@@ -39,7 +39,7 @@ MEANING = {
     "Mean IoU": "of the objects found",
 }
 SIZES = {
-    "measure": "Of the sizes",
+    "measure": "Of sizes",
     "predicted": "Predicted",
     "true": "True",
     "error": "Error",
@@ -211,7 +211,8 @@ def _sizes(rows: Rows) -> Rows:
     return [
         row
         | {
-            "measure": f"{row['measure']} ({row['unit'].replace('2', '²')})" if row["unit"] else row["measure"],
+            "measure": row["measure"].removesuffix(" distance")
+            + (f" ({row['unit'].replace('2', '²')})" if row["unit"] else ""),
             "relative": None if row["relative_error"] is None else 100 * row["relative_error"],
         }
         for row in rows

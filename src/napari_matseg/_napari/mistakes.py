@@ -20,7 +20,7 @@ from napari_matseg._napari.parts import text_label
 from napari_matseg.core.agreement.mistakes import KINDS, Mistake
 from napari_matseg.errors import MatsegError
 
-OPACITY, SELECTED = 0.65, "#ffffff"
+OPACITY, FAINT, SELECTED = 0.85, 0.8, "#ffffff"
 OUTLINE = 2.5  # px on the screen
 PREVIOUS, NEXT, TAKE = "Alt-Left", "Alt-Right", "Alt-T"
 
@@ -172,8 +172,7 @@ class MistakesTab(QWidget):
         place = [*evaluation.planes(mistakes.plane), 0, 0]
         self._overlay.show(evaluation.asked.prediction, place, mistakes.overlay_yx)
         if self._overlay.layer is not known:
-            colours = {0: "transparent", None: "transparent"} | dict(enumerate(COLOURS.values(), 1))
-            self._overlay.layer.colormap = DirectLabelColormap(color_dict=colours)
+            self._overlay.layer.colormap = _colormap()
             self._overlay.layer.features = {"index": range(1, len(KINDS) + 1), "here": KINDS}
 
     def _show_outline(self) -> None:
@@ -193,6 +192,13 @@ class MistakesTab(QWidget):
         self.previous_button.setEnabled(some)
         self.next_button.setEnabled(some)
         self.take_button.setEnabled(some and self.selected is not None)
+
+
+def _colormap() -> DirectLabelColormap:
+    colours: dict[int | None, Any] = {0: "transparent", None: "transparent"} | dict(enumerate(COLOURS.values(), 1))
+    right = KINDS.index("right") + 1
+    colours[right] += f"{round(255 * FAINT):02x}"  # not to hide what nothing has to be done about
+    return DirectLabelColormap(color_dict=colours)
 
 
 def _without_viewer(act: Callable[[], None]) -> Callable[[Any], None]:

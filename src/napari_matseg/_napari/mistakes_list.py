@@ -16,7 +16,7 @@ from napari_matseg.core.agreement.mistakes import KINDS, Mistake
 
 # Of Okabe and Ito, to be told apart by everybody.
 COLOURS = dict(zip(KINDS, ("#009e73", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7"), strict=True))
-TALL = 200  # px
+TALL = 120  # px
 SIDE = 12  # px
 
 

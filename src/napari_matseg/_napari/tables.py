@@ -37,7 +37,7 @@ OBJECT_COLUMNS = {
     "touches_edge": "At\nedge",
     "reason": "To look at",
 }
-WIDEST, SCROLL_BAR, TALL = 560, 18, 180  # px
+WIDEST, SCROLL_BAR, TALL = 440, 18, 180  # px
 
 
 class ScoresTable(QTableWidget):
