@@ -168,6 +168,9 @@ def windows() -> None:
         _run(widget)
         _shoot(viewer, "evaluate")
 
+        _compare_objects(viewer, widget)
+        _shoot(viewer, "mistakes")
+
         viewer.window.remove_dock_widget(dock)
         for layer in list(viewer.layers)[1:]:
             viewer.layers.remove(layer)
@@ -177,6 +180,27 @@ def windows() -> None:
         widget.sources.what = "centres"
         _run(widget)
         _shoot(viewer, "points")
+
+
+def _compare_objects(viewer: Any, widget: Any) -> None:
+    """Hold the objects against the true ones, and go to one of the largest mistakes, away from the edge."""
+    from napari.layers import Layer
+
+    from napari_matseg._napari.layers import objects_layer, placement
+
+    image, _, classes, objects, _ = viewer.layers  # and the mistakes in the classes
+    true = demo_micrograph("particles").sample.truth_yx
+    data, kwargs, kind = objects_layer(true, "true objects", placement(image))
+    viewer.add_layer(Layer.create(data, kwargs | {"visible": False}, kind))
+    classes.visible, objects.visible = False, True
+    widget.prediction.layer, widget.truth.layer = objects, viewer.layers["true objects"]
+    widget.tabs.setCurrentWidget(widget.mistakes)
+    _run(widget)
+    height, width = true.shape
+    largest = widget.mistakes.mistakes.found[:5]
+    inside = [min(one.y, height - one.y, one.x, width - one.x) for one in largest]
+    for _ in range(int(np.argmax(inside)) + 1):
+        widget.mistakes.next()
 
 
 def drive() -> None:

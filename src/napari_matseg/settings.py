@@ -18,6 +18,7 @@ Colour = tuple[
 ]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Quantity = Literal["diameter", "feret_max", "feret_min", "major_axis", "minor_axis", "perimeter", "area"]
 
@@ -107,12 +108,30 @@ class SegmentSettings(Settings):
 class LossTerm(Settings):
     """One term of a weighted sum of losses."""
 
-    name: Literal["cross_entropy", "jaccard", "dice", "focal"]
+    name: Literal["cross_entropy", "jaccard", "dice", "focal", "lovasz", "tversky", "boundary"]
     weight: Annotated[float, Field(gt=0)] = 1.0
+    class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
+    """How much each class counts; "balanced": the rarer it is among the training's pixels, the more. None: all alike."""
     smoothing: Annotated[float, Field(gt=0)] = 1.0
-    """Epsilon of soft Jaccard and Dice; above 0, for without it a class that is nowhere gives 0/0."""
+    """Epsilon of soft Jaccard, Dice and Tversky; above 0, for without it a class that is nowhere gives 0/0."""
     gamma: Annotated[float, Field(ge=0)] = 2.0
     """Focusing exponent of the focal loss."""
+    alpha: Positive = 0.3
+    """Tversky: what a pixel costs that was found and is not there."""
+    beta: Positive = 0.7
+    """Tversky: what a pixel costs that is there and was not found."""
+    power: Positive = 1.0
+    """Tversky: exponent of the loss; 0.75 makes it the focal Tversky loss."""
+    boundary_weight: NotNegative = 10.0
+    """Boundary: how much more pixels at a boundary count than those far from any."""
+    boundary_width_px: Annotated[float, Field(gt=0, le=50)] = 5.0
+    """Boundary: how wide it is, as the standard deviation of a Gaussian."""
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> LossTerm:
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise ValueError("class_weights: no class counts; give one of them more than 0")
+        return self
 
 
 class AugmentSettings(Settings):
@@ -122,17 +141,30 @@ class AugmentSettings(Settings):
     """Magnification, drawn log-uniformly."""
     aspect: Annotated[float, Field(ge=1)] = 1.2
     """Largest ratio between the magnifications along the two axes."""
-    rotate: bool = True
-    """Any angle; flips as well."""
+    rotate: bool | Literal["quarter", "mirror"] = True
+    """True: any angle, and mirrored or not; "quarter": by quarter turns, and mirrored or not; "mirror": left and right
+    exchanged or not."""
+    elastic: Fraction = 0.0
+    """Smooth distortion, of image and truth alike."""
     brightness: Annotated[float, Field(ge=0)] = 0.4
     contrast: Range = (0.5, 1.6)
     gamma: Range = (0.6, 1.6)
     invert: Fraction = 0.3
     shading: Fraction = 0.3
+    streaks: Fraction = 0.0
+    """Bright and dark lines along the scan, as of charging."""
     blur: Fraction = 0.3
+    defocus: Fraction = 0.0
+    """Blur by a disc or, of an astigmatic lens, an ellipse."""
+    shot_noise: Fraction = 0.0
+    """Poisson noise of few electrons: where it is bright there is more."""
     noise: Fraction = 0.5
+    readout_noise: Fraction = 0.0
+    """Gaussian noise, the same everywhere."""
     burnt_in: Fraction = 0.0
-    """Scale bars and lettering drawn over the image."""
+    """Scale bars and lettering drawn over the image; the truth stays what it was beneath."""
+    data_bar: Fraction = 0.0
+    """A data bar pasted over the bottom or the top; it is of class 0 there, but what is ignored stays so."""
 
 
 class DataSettings(Settings):
@@ -196,6 +228,8 @@ class TrainSettings(Settings):
             raise ValueError("distance needs a truth with one id per object; set data.instances, or leave distance out")
         if self.synthetic and len(self.classes) > 3:
             raise ValueError("synthetic micrographs have two or three classes, not more; leave synthetic out")
+        if any(isinstance(t.class_weights, tuple) and len(t.class_weights) != len(self.classes) for t in self.losses):
+            raise ValueError("class_weights must be one number for each class, or balanced; give as many as classes")
         if self.architecture.name == "deeplabv3plus" and self.batch == 1:
             raise ValueError("batch must be 2 or more for deeplabv3plus, which normalises one value per image")
         return self
@@ -290,6 +324,13 @@ class PromptTrainSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    @model_validator(mode="after")
+    def _can_be_changed_so(self) -> PromptTrainSettings:
+        for name in ("elastic", "burnt_in", "data_bar"):
+            if getattr(self.augment, name):
+                raise ValueError(f"augment.{name} is for models that know classes; leave it out")
+        return self
 
     @property
     def steps(self) -> int:

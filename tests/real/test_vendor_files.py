@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from napari_matseg.core.data_bar import find_data_bar
 from napari_matseg.core.read import read
 
 SIZES_NM = {
@@ -39,6 +40,25 @@ def test_pixel_size_is_that_of_an_independent_reader(real_data, name):
 )
 def test_data_bar_is_that_of_the_record(real_data, name, data_bar):
     assert read(real_data / "vendor_tiff" / name).data_bar == data_bar
+
+
+@pytest.mark.parametrize(
+    ("name", "data_bar"),
+    [
+        ("FEI-Helios-Ebeam-16bits.tif", (442, 471)),
+        ("test_tiff_Zeiss_SEM_512pix.tif", (350, 384)),
+        ("TVIPS_bin4.tif", None),
+    ],
+)
+def test_data_bar_is_found_in_the_picture_alone(real_data, name, data_bar):
+    assert find_data_bar(read(real_data / "vendor_tiff" / name, find_bar=False).plane()[0]) == data_bar
+
+
+@pytest.mark.parametrize("folder", ["superalloy/images", "superalloy/masks", "ebc/images", "ebc/labels", "emps/labels"])
+def test_no_data_bar_where_there_is_none(real_data, folder):
+    paths = sorted((real_data / folder).iterdir())
+    found = [path.name for path in paths[:: max(1, len(paths) // 20)] if read(path).data_bar]
+    assert not found
 
 
 def test_settings_of_the_instrument(real_data):
@@ -88,4 +108,4 @@ def test_micrographs_without_a_record(real_data, folder, pattern, axes, count):
         micrograph = read(path)
         assert micrograph.axes == axes, path
         assert micrograph.pixel_size_nm is None, path
-        assert micrograph.data_bar is None, path
+        assert micrograph.data_bar_from != "record", path

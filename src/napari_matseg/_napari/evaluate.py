@@ -10,13 +10,13 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
+from napari_matseg._napari.evaluate_kind import look_like_objects
 from napari_matseg._napari.evaluate_result import (
     Asked,
     Evaluation,
     Mistakes,
     evaluate_layers,
     find_on,
-    look_like_objects,
 )
 from napari_matseg._napari.evaluate_save import SaveBar
 from napari_matseg._napari.evaluate_tabs import PictureTab, ScoresTab, SizesTab, headline
@@ -33,8 +33,6 @@ from napari_matseg.settings import EvaluateSettings
 
 LOWEST = 290  # px
 AS_LAYERS_SAY = "as the layers say"
-FOLLOWED = 4_200_000
-"""Pixels up to which the figures follow the brush by themselves."""
 
 
 class EvaluateWidget(QWidget):
@@ -103,7 +101,7 @@ class EvaluateWidget(QWidget):
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
         self._live.succeeded.connect(self._on_followed)
-        self._live.failed.connect(self.run_bar.fail)
+        self._live.failed.connect(self._on_not_followed)
         self._live.ended.connect(self._on_live_ended)
         self._watch.settled.connect(self._follow)
         for part in (self.sizes.pane, self.pictures.pane, self.mistakes, self.saving):
@@ -188,9 +186,8 @@ class EvaluateWidget(QWidget):
             self._due = True
             return
         current, plane = evaluation.holds(), self._plane(evaluation.asked)
-        followed = evaluation.predicted.size <= FOLLOWED
-        self._say_stale(not current and not followed)
-        if not current and followed:
+        self._say_stale(not current and not evaluation.followed)
+        if not current and evaluation.followed:
             self._live.start(evaluate_layers(evaluation.asked, plane), None)
         elif plane != mistakes.plane:
             self._live.start(find_on(evaluation, plane), None)
@@ -199,6 +196,10 @@ class EvaluateWidget(QWidget):
         now = self.evaluation
         if now is not None and found[0].asked is now.asked and not self._closed:
             (self._show_mistakes if found[0] is now else self._show)(*found)
+
+    def _on_not_followed(self, text: str) -> None:
+        self._say_stale(True)
+        self.run_bar.fail(text)
 
     def _on_live_ended(self) -> None:
         if self._due:

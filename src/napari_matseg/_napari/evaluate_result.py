@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels, Layer
 
-from napari_matseg._napari.layers import KEY, as_read, full_resolution, micrograph_from_layer, record_of, specs_of
+from napari_matseg._napari.evaluate_kind import kind_of
+from napari_matseg._napari.layers import as_read, full_resolution, micrograph_from_layer, record_of, specs_of
 from napari_matseg.core.agreement.class_mistakes import find_class_mistakes
 from napari_matseg.core.agreement.comparisons import (
     ClassComparison,
@@ -27,13 +29,13 @@ from napari_matseg.core.metrics import Scores
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.truth import IGNORE
-from napari_matseg.core.truth_pictures import MOST_CLASSES, Kind, objects_in
+from napari_matseg.core.truth_pictures import objects_in
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec, EvaluateSettings, MeasureSettings
 
 STEPS = 3
-SAMPLE = 1_000_000
-"""About so many pixels tell what labels are."""
+FOLLOWED = 4_200_000
+"""Pixels up to which the figures follow the brush by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class Evaluation:
         """How values were read, where that was not plain."""
         return self.compared.notes
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether the prediction was compared with the very values that its layer has, and these can be painted."""
         layer = self.asked.prediction
@@ -106,6 +108,11 @@ class Evaluation:
             and bool(layer.data.flags.writeable)
             and np.array_equal(planes_of(self.seen[0]), self.predicted)
         )
+
+    @property
+    def followed(self) -> bool:
+        """Whether it is quickly done again."""
+        return self.predicted.size <= FOLLOWED
 
     def planes(self, plane: int) -> list[int]:
         """Index of a plane, one for each axis before height and width."""
@@ -161,19 +168,6 @@ def find_on(evaluation: Evaluation, plane: int) -> Generator[Progress, None, tup
     return evaluation, evaluation.find(plane)
 
 
-def look_like_objects(prediction: Labels, truth: Layer | None) -> bool:
-    """Guess whether two layers hold objects rather than classes."""
-    for layer in (prediction, truth):
-        kind = None if layer is None else layer.metadata.get(KEY, {}).get("kind")
-        if kind in ("classes", "objects"):
-            return bool(kind == "objects")
-    pixels = full_resolution(prediction)
-    if not isinstance(pixels, np.ndarray):
-        return False
-    step = max(1, round((pixels.size / SAMPLE) ** 0.5))
-    return len(np.unique(pixels[..., ::step, ::step])) > MOST_CLASSES + 1
-
-
 def _compare_classes(
     asked: Asked, predicted: Micrograph, true: Micrograph, seen: tuple[Any, Any], size: tuple[float, float] | None
 ) -> Evaluation:
@@ -207,7 +201,7 @@ def _compare_objects(
     labels, note = predicted_objects(planes_of(np.asarray(predicted.pixels)), name, classes=classes)
     notes = [note] if note else []
     pictures = np.asarray(true.pixels).reshape(-1, *true.shape_yx, *([3] if true.is_colour else []))
-    painted = [objects_in(picture, _kind_of(asked.truth), asked.truth.name) for picture in pictures]
+    painted = [objects_in(picture, kind_of(asked.truth), asked.truth.name) for picture in pictures]
     notes += [one.note for one in painted if one.note]
     truth = np.stack([one.labels_yx for one in painted])
     rows = _segmented_rows(asked, predicted) or slice(None)
@@ -223,12 +217,6 @@ def _compare_objects(
     either = int(np.count_nonzero((labels[:, rows] > 0) | (truth[:, rows] > 0)))
     iou = np.count_nonzero((labels[:, rows] > 0) & (truth[:, rows] > 0)) / either if either else float("nan")
     return Evaluation(asked, name, compared, compared.tables(), (), labels, truth, mask, seen, size, iou)
-
-
-def _kind_of(truth: Layer) -> Kind:
-    if specs_of(truth.metadata) is not None:
-        return "pieces"
-    return "ids" if truth.metadata.get(KEY, {}).get("kind") == "objects" else "auto"
 
 
 def _segmented_rows(asked: Asked, predicted: Micrograph) -> slice | None:

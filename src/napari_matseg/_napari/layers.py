@@ -180,7 +180,11 @@ def image_layer(micrograph: Micrograph, name: str) -> LayerData:
     """Image layer of a micrograph, as a pyramid if it has levels."""
     kwargs = {"name": name, "rgb": micrograph.is_colour, "metadata": {KEY: describe(micrograph)}}
     if micrograph.levels:
-        return [micrograph.pixels, *micrograph.levels], kwargs | {"multiscale": True} | placement_of(micrograph), "image"
+        return (
+            [micrograph.pixels, *micrograph.levels],
+            kwargs | {"multiscale": True} | placement_of(micrograph),
+            "image",
+        )
     return micrograph.pixels, kwargs | placement_of(micrograph), "image"
 
 

@@ -59,14 +59,17 @@ class Watch(QObject):
         self._viewer = viewer
         self._layer: Labels | None = None
         self.edited = False
+        self._undone = 0
         viewer.layers.events.removed.connect(self._on_removed)
 
     def watch(self, layer: Labels) -> None:
         """Take notice of this layer from now on, and of no other."""
         self._let_go()
         self._layer, self.edited = layer, False
+        self._undone = _undone(layer)
         for event in self._events(layer):
             event.connect(self._on_edited)
+        layer.events.set_data.connect(self._on_drawn)
 
     def forget(self) -> None:
         """Take no more notice."""
@@ -80,11 +83,22 @@ class Watch(QObject):
         if self._layer is not None:
             for event in self._events(self._layer):
                 event.disconnect(self._on_edited)
+            self._layer.events.set_data.disconnect(self._on_drawn)
         self._layer = None
 
     def _on_edited(self, event: object = None) -> None:
         self.edited = True
         self.changed.emit()
 
+    def _on_drawn(self, event: object = None) -> None:
+        """Notice that something was undone or done again, of which napari tells only by drawing the layer."""
+        if _undone(self._layer) != self._undone:
+            self._undone = _undone(self._layer)
+            self._on_edited()
+
     def _on_removed(self, event: object = None) -> None:
         self.changed.emit()
+
+
+def _undone(layer: Labels) -> int:
+    return len(getattr(layer, "_redo_history", ()))

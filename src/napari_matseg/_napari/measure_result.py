@@ -144,7 +144,7 @@ def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
     specs = _specs(asked.labels, labels) if asked.classes else ()
     measured = yield from measure_steps(labels, image, asked.settings, classes=specs, pixel_size_nm=asked.pixel_size_nm)
     name = asked.labels.name
-    named = (replace(one, name=name if len(measured.fields) == 1 else f"{name}, plane {i + 1}")
+    named = (replace(one, name=name if len(measured.fields) == 1 else f"{name}, plane {i}")
              for i, one in enumerate(measured.fields))  # fmt: skip
     about = {"layer": name, "made_by": record or None}
     result = Result(asked, name, Measured(tuple(named), measured.record | about), specs, labels, image)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWi
 
 from napari_matseg._napari.camera import fly_to, magnification
 from napari_matseg._napari.evaluate_result import Evaluation, Mistakes
+from napari_matseg._napari.layers import full_resolution
 from napari_matseg._napari.mistakes_fix import pixels_of, with_truth
 from napari_matseg._napari.mistakes_list import COLOURS, MistakesTable, legend
 from napari_matseg._napari.overlays import Overlay
@@ -22,6 +23,7 @@ from napari_matseg.errors import MatsegError
 
 OPACITY, FAINT, SELECTED = 0.85, 0.8, "#ffffff"
 OUTLINE = 2.5  # px on the screen
+NONE = "<b>No mistakes</b> but the rims that any two outlines differ by."
 PREVIOUS, NEXT, TAKE = "Alt-Left", "Alt-Right", "Alt-T"
 
 
@@ -68,8 +70,11 @@ class MistakesTab(QWidget):
 
     @property
     def linked(self) -> bool:
-        """Whether the layer with the mistakes is there."""
-        return self._evaluation is not None and self._evaluation.asked.prediction in self._viewer.layers
+        """Whether the layer with the mistakes is there, with the pixels' places that it had."""
+        evaluation = self._evaluation
+        if evaluation is None or evaluation.asked.prediction not in self._viewer.layers:
+            return False
+        return bool(full_resolution(evaluation.asked.prediction).shape == evaluation.seen[0].shape)
 
     @property
     def selected(self) -> Mistake | None:
@@ -82,8 +87,8 @@ class MistakesTab(QWidget):
             for key, act in self._acts.items():
                 self._viewer.bind_key(key, _without_viewer(act), overwrite=True)
         layer = self._overlay.layer
-        if layer is not None and not (layer in self._viewer.layers and layer.visible):
-            self.over.setChecked(False)  # by the layer list
+        if layer is not None:  # which the layer list can hide, show and delete, too
+            self.over.setChecked(layer in self._viewer.layers and layer.visible)
         moved = self.mistakes is None or self.mistakes.plane != mistakes.plane
         self._evaluation, self.mistakes = evaluation, mistakes
         self.table.fill_mistakes(mistakes.found, objects=evaluation.objects, keep=not moved)
@@ -92,11 +97,7 @@ class MistakesTab(QWidget):
         elif self.selected is not None:
             self._place = self.table.place
         self.legend.setText(legend(mistakes.found, objects=evaluation.objects))
-        self.hint.setText(
-            "Click a mistake to see it. Correct the prediction with napari's brush: numbers and list follow."
-            if mistakes.found
-            else "<b>No mistakes</b> larger than what any two outlines differ by."
-        )
+        self.hint.setText(_hint(evaluation) if mistakes.found else NONE)
         self.take_button.setVisible(evaluation.plain)
         self._show_overlay()
         self._show_outline()
@@ -142,7 +143,8 @@ class MistakesTab(QWidget):
     def _step(self, by: int) -> None:
         # Where the selected mistake was corrected away, the next one has moved into its place.
         gone = self.selected is None and by > 0
-        if self.table.go_to(self._place + (0 if gone else by)):
+        place = self._place if self.selected is None else self.table.place
+        if self.table.go_to(place + (0 if gone else by)):
             self._on_chosen()
 
     def _on_chosen(self) -> None:
@@ -192,6 +194,11 @@ class MistakesTab(QWidget):
         self.previous_button.setEnabled(some)
         self.next_button.setEnabled(some)
         self.take_button.setEnabled(some and self.selected is not None)
+
+
+def _hint(evaluation: Evaluation) -> str:
+    then = "numbers and list follow" if evaluation.followed else "then evaluate again"
+    return f"Click a mistake to see it. Correct the prediction with napari's brush: {then}."
 
 
 def _colormap() -> DirectLabelColormap:

@@ -2,7 +2,7 @@
 
 A bar is a strip along the whole bottom or top: one flat grey with letters, ticks and lines on it, and a straight end
 where the texture of the image begins, or a line across the image. Letters burnt into the image are no bar, as the
-image goes on around them; neither is a frame without letters, nor a flat region of the image, whose end is not straight.
+image goes on around them; nor is a frame without letters, or a flat region of the image, which has no straight end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_matseg.core.micrograph import LUMINANCE
 from napari_matseg.core.pixels import LazyPixels
+from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,10 @@ TOLERANCES = (0.04, 0.01, 0.0)
 has a range much larger than the image's, as letters of 65535 in 16 bits give."""
 FAR, SAME = 0.25, 0.03
 """Share of the range by which letters and lines differ from the ground at least; and two rows of a line at most."""
+WINDOWS, WINDOW = 4, 1024
+"""Of a wider image so many parts of so many columns are looked at, from end to end."""
+MOST_ENDS = 8
+"""Of rows where a bar could end, so many are tried: a grating has hundreds."""
 BLOCKS = 16
 """Parts of a row that are looked at one by one for the image's texture."""
 
@@ -54,14 +59,15 @@ class _Strip(NamedTuple):
         return len(of_bar) if of_bar.all() else int(of_bar.argmin())
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def find_data_bar(image_yx: Any) -> tuple[int, int] | None:
     """Find the data bar at the bottom of an image, or else at its top.
 
     Parameters
     ----------
     image_yx : array, shape (height, width) or (height, width, 3)
-        Grey or true colour of any real dtype; numpy, or anything that slices like it: rows near the two edges are read,
-        few where there is no bar, at most a quarter of the height and 1024 at each.
+        Grey or true colour of any real dtype; numpy, or anything that slices like it. Rows near the two edges are
+        read: few where there is no bar, at most a quarter of the height and some 1024 at each.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def find_data_bar(image_yx: Any) -> tuple[int, int] | None:
     """
     height, width = image_yx.shape[:2]
     most = min(int(TALLEST * height), MOST_ROWS)
-    fewest = max(FEWEST_ROWS, round(SHORTEST * min(height, 4 * MOST_ROWS)))
+    fewest = max(FEWEST_ROWS, round(SHORTEST * min(height, 2 * MOST_ROWS)))
     if most < fewest or width < 2 * BLOCKS:
         return None
     rows = _rows_of_bar(lambda count: _grey(image_yx[height - count : height])[::-1], fewest, most)
@@ -85,9 +91,9 @@ def find_data_bar(image_yx: Any) -> tuple[int, int] | None:
 
 
 def with_data_bar(micrograph: Micrograph) -> Micrograph:
-    """Say where the data bar is, by the first plane, if the instrument's record does not; and which of them told."""
+    """Look for the data bar in the first plane of a micrograph, unless it is known, and keep its rows."""
     if micrograph.data_bar is not None:
-        return replace(micrograph, data_bar_from="record")
+        return micrograph
     first = (0,) * len(micrograph.shape_planes)
 
     def read(_plane: int, box: Box) -> np.ndarray:
@@ -95,13 +101,19 @@ def with_data_bar(micrograph: Micrograph) -> Micrograph:
         return np.asarray(part)
 
     plane = LazyPixels(tuple(micrograph.pixels.shape[len(first) :]), np.dtype(micrograph.pixels.dtype), 0, read)
-    found = find_data_bar(plane)
+    try:
+        found = find_data_bar(plane)
+    except InputError:  # a damaged part, which whoever wants it will be told of
+        return micrograph
     return micrograph if found is None else replace(micrograph, data_bar=found, data_bar_from="picture")
 
 
 def _grey(rows: Any) -> np.ndarray:
-    """Luminance as float32, with the smallest value for what is not finite."""
+    """Luminance of some columns as float32, with the smallest value for what is not finite."""
     grey = np.asarray(rows)
+    if grey.shape[1] > WINDOWS * WINDOW:
+        starts = np.linspace(0, grey.shape[1] - WINDOW, WINDOWS).astype(int)
+        grey = np.concatenate([grey[:, start : start + WINDOW] for start in starts], axis=1)
     grey = grey.astype(np.float32) if grey.ndim == 2 else grey.astype(np.float32) @ LUMINANCE
     finite = np.isfinite(grey)
     return grey if finite.all() else np.where(finite, grey, grey[finite].min() if finite.any() else 0)
@@ -116,11 +128,13 @@ def _rows_of_bar(read: Callable[[int], np.ndarray], fewest: int, most: int) -> i
         count = min(count, most + beyond)
         grey = read(count)
         span = float(np.ptp(grey))
-        values, times = np.unique(grey[:fewest], return_counts=True)
+        if not 0 < span < np.inf:
+            return 0
+        values, times = np.unique(grey[:fewest, :: max(1, grey.shape[1] // WINDOW)], return_counts=True)
         value = values[times.argmax()]
         strip = _strip(grey, value, span, TOLERANCES[0])
         depth = strip.depth(rest)
-        if span == 0 or depth < fewest or strip.ground[: rest + fewest].max() < 0.6:
+        if depth < fewest or strip.ground[: rest + fewest].max() < 0.6:
             return 0
         if depth < count - beyond or count == most + beyond:
             break
@@ -128,7 +142,7 @@ def _rows_of_bar(read: Callable[[int], np.ndarray], fewest: int, most: int) -> i
     best, end = -1.2, 0
     for tolerance in TOLERANCES:
         strip = _strip(grey, value, span, tolerance)
-        for step, rows in _ends(strip, fewest, min(strip.depth(rest), count - beyond), beyond):
+        for step, rows in _ends(strip, fewest, min(strip.depth(rest), count - beyond), beyond)[:MOST_ENDS]:
             if step <= best + 0.2:  # a tighter one takes the rows that JPEG or scaling blurred for image
                 break
             if _has_letters(strip, rows):
@@ -142,7 +156,7 @@ def _strip(grey: np.ndarray, value: float, span: float, tolerance: float) -> _St
     width = grey.shape[1] // BLOCKS * BLOCKS
     middle = np.median(grey[:, :: max(1, width // 256)], axis=1)
     is_flat = np.mean(np.abs(grey - middle[:, None]) <= max(tolerance, 0.01) * span, axis=1) >= 0.8
-    level = (middle - value) / span if span else np.zeros_like(middle)
+    level = (middle - value) / span
     return _Strip(
         ground=near.mean(axis=1),
         blocks=near[:, :width].reshape(len(grey), BLOCKS, -1).mean(axis=2),
@@ -182,7 +196,8 @@ def _line_after(strip: _Strip, rows: int) -> int:
     level, is_line = strip.level[rows + soft :], strip.is_line[rows + soft :]
     for same in (is_line, is_line & (np.abs(level - level[0]) <= SAME)):  # what follows a line may be as flat
         thickness = len(same) if same.all() else int(same.argmin())
-        if 0 < thickness <= max(3, rows // 20) and abs(level[thickness] - level[0]) > 3 * SAME:
+        is_thin = 0 < thickness <= max(3, rows // 20) and thickness < len(same)
+        if is_thin and abs(level[thickness] - level[0]) > 3 * SAME:
             return soft + thickness
     return 0
 

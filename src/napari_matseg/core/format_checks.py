@@ -6,7 +6,10 @@ The libraries believe what a file claims. Each check walks through the file as t
 from __future__ import annotations
 
 import struct
-from typing import IO, TYPE_CHECKING
+from math import ceil, prod
+from typing import IO, TYPE_CHECKING, Literal
+
+import numpy as np
 
 from napari_matseg.core.file_damage import damaged
 from napari_matseg.errors import InputError
@@ -18,6 +21,10 @@ MOST_VALUES = 2**23
 """Of a DM file outside of its images, which are decoded one by one."""
 MOST_COPIES = 10**7
 """Tags times images of a DM file; the tags are copied for each image."""
+
+MOST_PER_BYTE = 2048
+"""Decoded bytes that a byte of an EMD file can stand for: deflate reaches 1032."""
+MOST_CHUNKS = 2**20
 
 _DM_BYTES = {2: 2, 3: 4, 4: 2, 5: 4, 6: 4, 7: 8, 8: 1, 9: 1, 10: 1, 11: 8, 12: 8}
 _DM_STRUCT, _DM_TEXT, _DM_ARRAY = 15, 18, 20
@@ -34,11 +41,12 @@ class _DmWalk:
         self._path, self._file = path, file
         self._end = path.stat().st_size
         self._values = self._tags = self._images = 0
+        self._pixels = 1
         version = self._number(4)
         self._is_4 = version == 4
         self._word = 8 if self._is_4 else 4
         self._number(self._word)
-        self._number(4)
+        self._order: Literal["little", "big"] = "little" if self._number(4) else "big"
 
     def check(self) -> None:
         """Walk through it; groups that are open are on a stack, with the number of their tags that are left."""
@@ -53,9 +61,10 @@ class _DmWalk:
             kind = self._number(1)
             name = self._bytes(self._number(2)).decode("latin-1")
             if kind == _DM_GROUP:
+                self._pixels = 1
                 stack.append((self._group(), name))
             elif kind == _DM_TAG:
-                self._tag(is_image=group == "ImageData" and name == "Data")
+                self._tag(is_image=group == "ImageData" and name == "Data", is_length=group == "Dimensions")
             else:
                 raise self._damaged(f"a tag of the kind {kind}")
             if self._values > MOST_VALUES or self._tags * self._images > MOST_COPIES or len(stack) > 200:
@@ -67,7 +76,7 @@ class _DmWalk:
             self._bytes(8)
         return self._number(self._word)
 
-    def _tag(self, *, is_image: bool) -> None:
+    def _tag(self, *, is_image: bool, is_length: bool) -> None:
         if self._is_4:
             self._bytes(8)
         if self._bytes(4) != b"%%%%":
@@ -88,7 +97,12 @@ class _DmWalk:
         if count * size > self._end - self._file.tell():
             raise self._damaged("it is truncated")
         self._values += 0 if is_image else count
-        self._file.seek(count * size, 1)
+        if is_length and length == 1:
+            self._pixels *= int.from_bytes(self._bytes(size), self._order)
+            if self._pixels > self._end:
+                raise self._damaged(f"{self._pixels} pixels that it does not hold")
+        else:
+            self._file.seek(count * size, 1)
 
     def _structure(self) -> int:
         """Bytes of a structure."""
@@ -188,10 +202,11 @@ def check_emd(path: Path) -> int:
     Raises
     ------
     InputError
-        If it names other files: they are not opened.
+        If it names other files, which are not opened; or claims to hold more than it can.
     """
     import h5py
 
+    file_bytes = path.stat().st_size
     outside: list[str] = []
     sizes: list[int] = []
 
@@ -200,6 +215,12 @@ def check_emd(path: Path) -> int:
             sizes.append(int(item.nbytes))
             if item.external or item.is_virtual:
                 outside.append(name)
+            chunks = prod(map(ceil, np.divide(item.shape or (), item.chunks or item.shape or ())))
+            if item.nbytes > file_bytes * MOST_PER_BYTE or chunks > MOST_CHUNKS:
+                raise InputError(
+                    f"{path}: claims {' x '.join(map(str, item.shape))} values in {chunks} chunks, more than a file of "
+                    "its length can hold; copy it again from its source."
+                )
 
     def look_at_link(name: str, link: h5py.HardLink | h5py.SoftLink | h5py.ExternalLink) -> None:
         if isinstance(link, h5py.ExternalLink):

@@ -55,14 +55,13 @@ def record_of(kind: str, path: Path, found: dict[str, Any]) -> FormatRecord:
     if kind.startswith("DM"):
         vendor: str | None = "Gatan"
         tags = "ImageList.TagGroup0.ImageTags."
-        detector = next(
-            (
-                text
-                for place in ("DataBar.Signal Name", "Acquisition.Device.Name", "DataBar.Device Name")
-                if isinstance(text := _at(original, tags + place), str) and text.strip()
-            ),
-            None,
-        )
+
+        def first(*places: str) -> str | None:
+            texts = (_text(_at(original, tags + place)) for place in places)
+            return next((text for text in texts if text and text != "[]"), None)
+
+        detector = first("DataBar.Signal Name", "Acquisition.Device.Name", "DataBar.Device Name")
+        mapped["microscope"] = first("Session Info.Microscope", "Microscope Info.Name", "Microscope Info.Microscope")
         is_diffraction = str(_at(original, tags + "Microscope Info.Imaging Mode")).upper() == "DIFFRACTION"
         is_diffraction &= not str(_at(original, tags + "Microscope Info.Illumination Mode")).upper().startswith("STEM")
     elif "BinaryResult" in original:

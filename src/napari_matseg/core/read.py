@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,8 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     all the same, it is given its luminance.
     """
     micrograph = _read(Path(path))
+    if micrograph.data_bar is not None:
+        return replace(micrograph, data_bar_from="record")
     return with_data_bar(micrograph) if find_bar else micrograph
 
 

@@ -79,3 +79,46 @@ def _letter(draw: ImageDraw.ImageDraw, size_xy: tuple[int, int], ink: int, rng: 
         draw.rectangle((x - edge, y - edge, x + right - left + edge, y + bottom - top + edge), fill=255 - ink)
     bold = int((bottom - top) * 0.05) if rng.random() < 0.4 else 0
     draw.text((x - left, y - top), text, fill=ink, font=letters, stroke_width=bold, stroke_fill=ink)
+
+
+def draw_data_bar(shape_yx: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw an instrument's data bar: settings and a scale bar on black or white, on one line or two.
+
+    Parameters
+    ----------
+    shape_yx : (int, int)
+        Height and width of the bar in pixels.
+    rng : numpy.random.Generator
+        Source of everything that is random.
+
+    Returns
+    -------
+    array, shape (height, width), uint8
+        What finds no room is left out.
+    """
+    height, width = shape_yx
+    ground, ink = (0, 255) if rng.random() < 0.75 else (255, 0)
+    canvas = Image.new("L", (width, height), ground)
+    draw = ImageDraw.Draw(canvas)
+    if rng.random() < 0.5:
+        draw.line((0, 0, width, 0), fill=255 - ground)
+    lines = 2 if height >= 40 and rng.random() < 0.6 else 1
+    letters = max(6, int(height / lines * rng.uniform(0.5, 0.8)))
+    values = (
+        f"{rng.integers(1, 31)}.0 kV",
+        f"x{rng.integers(1, 999)},000",
+        f"WD {rng.uniform(2, 15):.1f} mm",
+        str(rng.choice(("SE2", "ETD", "InLens", "BSE", "TLD", "CBS"))),
+    )
+    fields = [f"{rng.choice(LENGTHS)} {rng.choice(('nm', 'µm'))}", *rng.permutation(values).tolist()]
+    for line in range(lines):
+        top, x = int((line + 0.5) * height / lines - 0.6 * letters), letters // 2
+        if line == 0:
+            length, thick = int(width * rng.uniform(0.08, 0.25)), max(1, letters // 6)
+            middle = height // (2 * lines)
+            draw.rectangle((x, middle - thick // 2, x + length, middle - thick // 2 + thick - 1), fill=ink)
+            x += length + letters
+        while fields and x + text_box(fields[0], letters)[2] < width:
+            draw_text(draw, (x, top), fields[0], letters, ink)
+            x += text_box(fields.pop(0), letters)[2] + letters
+    return np.array(canvas)
