@@ -71,6 +71,17 @@ def test_lists_shares_and_files_of_names() -> None:
         ({"batch": "many"}, "batch: Input should be a valid integer"),
         ({"learning_rate": float("nan")}, "learning_rate: Input should be a finite number"),
         ({"losses": [{"name": "hinge"}]}, "losses.0.name: Input should be 'cross_entropy', 'jaccard', 'dice' or"),
+        ({"losses": [{"name": "dice", "class_weights": [1]}]}, "^class_weights must be one number for each class, or"),
+        (
+            {"losses": [{"name": "dice", "class_weights": [0, 0]}]},
+            r"^losses\.0: class_weights: no class counts; give one",
+        ),
+        (
+            {"losses": [{"name": "dice", "class_weights": [1, -1]}]},
+            r"losses\.0\.class_weights.*greater than or equal to 0",
+        ),
+        ({"augment": {"rotate": "half"}}, "augment.rotate: .*'quarter' or 'mirror'"),
+        ({"augment": {"elastic": 2}}, "augment.elastic: Input should be less than or equal to 1"),
         ({"losses": [{"name": "dice", "smoothing": 0}]}, "losses.0.smoothing: Input should be greater than 0"),
         ({"losses": []}, "losses: .* at least 1"),
         ({"augment": {"scale": [2, 1]}}, "augment.scale: must be two numbers above 0, the smaller first"),

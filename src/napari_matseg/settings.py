@@ -56,19 +56,61 @@ def _named_apart(classes: tuple[ClassSpec, ...]) -> tuple[ClassSpec, ...]:
 Classes = Annotated[tuple[ClassSpec, ...], Field(min_length=2, max_length=255), AfterValidator(_named_apart)]
 
 
+Rate = Annotated[int, Field(ge=1)]
+Upsampling = Literal["nearest", "bilinear", "transposed"]
+
+UPSAMPLINGS: dict[str, tuple[Upsampling, ...]] = {
+    "unet": ("nearest", "bilinear", "transposed"),
+    "deeplabv3": ("bilinear",),
+    "deeplabv3plus": ("bilinear",),
+    "hrnetv2": ("bilinear", "nearest", "transposed"),
+    "segformer": ("bilinear",),
+    "vit_adapter": ("bilinear", "nearest", "transposed"),
+    "fcn": ("transposed", "bilinear", "nearest"),
+    "fpn": ("nearest", "bilinear"),
+}
+"""Ways in which the maps of a network may be made larger; the first is that of its paper or library."""
+
+ENCODERS = {"hrnetv2": "tu-hrnet_w18", "segformer": "mit_b0", "vit_adapter": "tu-vit_tiny_patch16_224"}
+"""Encoders of the networks that do not take any."""
+
+
 class ArchitectureSettings(Settings):
     """A network, by name and shape."""
 
-    name: Literal["unet", "deeplabv3plus"] = "unet"
+    name: Literal["unet", "deeplabv3", "deeplabv3plus", "hrnetv2", "segformer", "vit_adapter", "fcn", "fpn"] = "unet"
     encoder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "resnet18"
-    """One of segmentation-models-pytorch's; no colon or slash, with which timm would fetch it from elsewhere."""
+    """One of segmentation-models-pytorch's; no colon or slash, with which timm would fetch it from elsewhere. Where it
+    is not said, networks that do not take any have that of `ENCODERS`."""
     in_channels: Annotated[int, Field(ge=1)] = 1
     encoder_depth: Annotated[int, Field(ge=3, le=5)] = 5
     fold: Annotated[int, Field(ge=1, le=4)] = 1
     """Fold blocks of fold x fold pixels into channels before the network and unfold its maps after it: it then sees
     `fold` times as far at 1/fold**2 of the cost, at the full resolution of the result."""
+    upsampling: Upsampling | None = None
+    """How the decoder makes maps larger, where it has a choice (`UPSAMPLINGS`); None: the first of those."""
+    atrous_rates: tuple[Rate, Rate, Rate] | None = None
+    """Dilations of DeepLab's three parallel convolutions, in cells of the encoder's last map; None: 12, 24, 36."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the network's constructor, such as `decoder_channels`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_encoder(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "encoder" not in given and given.get("name") in ENCODERS:
+            return given | {"encoder": ENCODERS[given["name"]]}
+        return given
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> ArchitectureSettings:
+        choices = UPSAMPLINGS[self.name]
+        if self.upsampling and self.upsampling not in choices:
+            raise ValueError(f"upsampling of {self.name} can be {' or '.join(choices)}; choose that, or leave it out")
+        if self.atrous_rates and self.name not in ("deeplabv3", "deeplabv3plus"):
+            raise ValueError(f"{self.name} has no dilations; leave atrous_rates out, or choose deeplabv3plus")
+        if self.encoder_depth != 5 and self.name in ("hrnetv2", "segformer", "vit_adapter", "fcn"):
+            raise ValueError(f"encoder_depth of {self.name} is always 5; leave it out")
+        return self
 
 
 class NormaliseSettings(Settings):
@@ -111,7 +153,7 @@ class LossTerm(Settings):
     name: Literal["cross_entropy", "jaccard", "dice", "focal", "lovasz", "tversky", "boundary"]
     weight: Annotated[float, Field(gt=0)] = 1.0
     class_weights: tuple[NotNegative, ...] | Literal["balanced"] | None = None
-    """How much each class counts; "balanced": the rarer it is among the training's pixels, the more. None: all alike."""
+    """How much each class counts; "balanced": the more, the rarer it is in the training's truth. None: all alike."""
     smoothing: Annotated[float, Field(gt=0)] = 1.0
     """Epsilon of soft Jaccard, Dice and Tversky; above 0, for without it a class that is nowhere gives 0/0."""
     gamma: Annotated[float, Field(ge=0)] = 2.0
@@ -230,8 +272,10 @@ class TrainSettings(Settings):
             raise ValueError("synthetic micrographs have two or three classes, not more; leave synthetic out")
         if any(isinstance(t.class_weights, tuple) and len(t.class_weights) != len(self.classes) for t in self.losses):
             raise ValueError("class_weights must be one number for each class, or balanced; give as many as classes")
-        if self.architecture.name == "deeplabv3plus" and self.batch == 1:
-            raise ValueError("batch must be 2 or more for deeplabv3plus, which normalises one value per image")
+        if self.architecture.name in ("deeplabv3", "deeplabv3plus") and self.batch == 1:
+            raise ValueError(
+                f"batch must be 2 or more for {self.architecture.name}, which normalises one value per image"
+            )
         return self
 
 

@@ -8,10 +8,10 @@ import inspect
 import os
 import sys
 import warnings
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.errors import ModelError
+from napari_matseg.settings import UPSAMPLINGS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 MAX_REACH = 1536  # px; a network that sees farther is taken to see everything
 
-REFUSED = {"activation", "aux_params", "cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"}
+REFUSED = {
+    *("activation", "aux_params", "upsampling"),
+    *("cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay"),
+}
 """Options that would make something else than scores of the output, or read weights from elsewhere."""
 
 
@@ -37,7 +40,7 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
     -------
     torch.nn.Module
         From float tensors of shape (batch, in_channels, height, width) to scores (logits) of shape
-        (batch, out_channels, height, width); height and width are multiples of `stride_of(network)`.
+        (batch, out_channels, height, width). An image of any size is mirrored to multiples of `stride_of(network)`.
 
     Raises
     ------
@@ -46,34 +49,39 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
 
     Notes
     -----
-    U-Net: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28.
-    DeepLabV3+: Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49.
+    The networks and the papers that they are from are in `core.networks`.
     """
     load_triton_apart()
-    import segmentation_models_pytorch as smp
     import torch
 
-    kinds = {"unet": smp.Unet, "deeplabv3plus": smp.DeepLabV3Plus}
+    from napari_matseg.core.networks import COMPOSED, FROM_SMP, Folded, size_independent
+
+    kind = (FROM_SMP | COMPOSED)[settings.name]
     options = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.options.items()}
     what = f"{settings.name} with encoder {settings.encoder!r}, depth {settings.encoder_depth} and options {options}"
     if refused := sorted(REFUSED & options.keys()):
         raise ModelError(f"{what}: option {refused[0]!r} cannot be used here; leave it out.")
-    known = inspect.signature(kinds[settings.name].__init__).parameters
+    known = {name for each in kind.__mro__ for name in inspect.signature(each.__init__).parameters}
     # timm's networks check the rest of the options themselves, the others would pass over a wrong name.
     if not settings.encoder.startswith(("tu-", "timm-")) and (unknown := sorted(options.keys() - known)):
         raise ModelError(f"{what}: there is no option {unknown[0]!r}; correct its name.")
+    given: dict[str, Any] = {
+        "encoder_name": settings.encoder,
+        "in_channels": settings.in_channels * settings.fold**2,
+        "classes": out_channels * settings.fold**2,
+    }
+    if settings.name in FROM_SMP:
+        given |= {"encoder_depth": settings.encoder_depth, "encoder_weights": None}
+    if len(UPSAMPLINGS[settings.name]) > 1:
+        given["upsampling"] = settings.upsampling or UPSAMPLINGS[settings.name][0]
+    if settings.atrous_rates:
+        given["decoder_atrous_rates"] = settings.atrous_rates
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network: nn.Module = kinds[settings.name](
-                encoder_name=settings.encoder,
-                encoder_depth=settings.encoder_depth,
-                encoder_weights=None,
-                in_channels=settings.in_channels * settings.fold**2,
-                classes=out_channels * settings.fold**2,
-                **options,
-            )
-            network = network if settings.fold == 1 else _folded(network, settings.fold)
+            network = size_independent(kind(**given, **options))
+            if settings.fold > 1:
+                network = Folded(network, settings.fold)
             side = 2 * stride_of(network)
             _evaluated(network, torch.zeros(1, settings.in_channels, side, side))  # some take images of one size only
     except Exception as error:  # hundreds of constructors, each with errors of its own
@@ -102,15 +110,6 @@ def load_triton_apart() -> None:
             importlib.import_module("triton._C.libtriton")
     finally:
         sys.setdlopenflags(flags)
-
-
-def _folded(network: nn.Module, fold: int) -> nn.Module:
-    """Network between a fold of pixels into channels and its inverse (Shi et al. 2016, doi 10.1109/CVPR.2016.207)."""
-    from torch import nn
-
-    return nn.Sequential(
-        OrderedDict(fold=nn.PixelUnshuffle(fold), network=network, unfold=nn.PixelShuffle(fold)),
-    )
 
 
 def stride_of(network: nn.Module) -> int:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries, relabel_sequential
 
 from napari_matseg.core import synthetic
-from napari_matseg.core.augment import change_grey, crop_map, take
+from napari_matseg.core.augment import augment
 from napari_matseg.core.image_pairs import file_named, truths_in, without_suffix
 from napari_matseg.core.normalise import GreyScale, grey_scale
 from napari_matseg.core.read import read
@@ -162,19 +162,12 @@ class Crops:
         else:
             example, scale = self._examples[index], self._scales[index]
         size = settings.crop
-        if rng.random() < settings.augment.burnt_in:
-            burnt = [synthetic.burn_in(channel, rng) for channel in _as_bytes(example.image_cyx, scale)]
-            image_cyx = np.stack(burnt).astype(np.float32) / 85.0 - 1.5
-        else:
-            image_cyx = scale.apply(example.image_cyx)
-        matrix, offset = crop_map(example.classes_yx.shape, size, settings.augment, rng)
-        image = np.stack([take(channel, matrix, offset, size, order=1) for channel in image_cyx])
-        classes = take(example.classes_yx, matrix, offset, size, order=0)
-        if example.distance_yx is None:
+        image, classes, distance = augment(
+            scale.apply(example.image_cyx), example.classes_yx, example.distance_yx, size, settings.augment, rng
+        )
+        if distance is None:
             distance = np.full((size, size), UNKNOWN_DISTANCE, dtype=np.float32)
-        else:
-            distance = take(example.distance_yx, matrix, offset, size, order=1)
-        return change_grey(image, settings.augment, rng), classes, distance
+        return image, classes, distance
 
     def _synthetic(self, rng: np.random.Generator) -> Example:
         """Make a micrograph of the kind that the model is for."""
@@ -186,11 +179,6 @@ class Crops:
         image_cyx = np.repeat(sample.image_yx[None], settings.architecture.in_channels, axis=0)
         depth = relative_depth(sample.truth_yx) if settings.distance else None
         return Example("synthetic", image_cyx, sample.classes_yx, depth)
-
-
-def _as_bytes(image_cyx: np.ndarray, scale: GreyScale) -> np.ndarray:
-    """Normalised grey from -1.5 to 1.5 as 0 to 255, for drawing on."""
-    return np.clip((scale.apply(image_cyx) + 1.5) * 85.0, 0, 255).astype(np.uint8)
 
 
 def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:

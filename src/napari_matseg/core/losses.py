@@ -190,7 +190,9 @@ def _term(term: LossTerm, scores: Tensor, truth: Tensor, balance: Weights) -> Te
     weights: Weights
     if term.class_weights == "balanced":
         if balance is None:
-            raise SettingsError("class_weights: balanced needs the pixels of the training; give a number for each class.")
+            raise SettingsError(
+                "class_weights: balanced needs the pixels of the training; give a number for each class."
+            )
         weights = balance
     else:
         weights = term.class_weights

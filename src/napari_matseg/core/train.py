@@ -20,7 +20,7 @@ from napari_matseg.core.dataset import UNKNOWN_DISTANCE, Crops, load_examples, s
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.export import make_folder
 from napari_matseg.core.halo import measure_halo
-from napari_matseg.core.losses import weighted_sum
+from napari_matseg.core.losses import balanced_weights, weighted_sum
 from napari_matseg.core.metrics import Counts, Scores, count
 from napari_matseg.core.normalise import grey_scale
 from napari_matseg.core.progress import Progress
@@ -99,7 +99,7 @@ def train_steps(
     seen = validation or examples
     make_folder(out)
 
-    state = _State.start(settings)
+    state = _State.start(settings, balanced_weights(_pixels(examples, len(settings.classes))))
     stride = stride_of(state.network)
     if settings.crop % stride:
         raise SettingsError(f"crop: {settings.crop} is no multiple of {stride}, the stride of the network; choose one.")
@@ -179,6 +179,12 @@ def evaluate_examples(
     return Scores(total).to_dict(names) | {"iou_per_image": per_image}
 
 
+def _pixels(examples: Sequence[Example], n_classes: int) -> list[int]:
+    """How many pixels each class has."""
+    counts = [np.bincount(example.classes_yx.ravel(), minlength=256)[:n_classes] for example in examples]
+    return [int(total) for total in np.sum(counts, axis=0)]
+
+
 def _mean(values: np.ndarray) -> float | None:
     """Mean of the values that are numbers; None where there are none."""
     defined = values[np.isfinite(values)]
@@ -190,6 +196,7 @@ class _State:
     """All that changes while training."""
 
     settings: TrainSettings
+    balance: tuple[float, ...]
     device: torch.device
     network: nn.Module
     average: nn.Module | None
@@ -201,7 +208,7 @@ class _State:
     best_weights: dict[str, Tensor] | None = None
 
     @classmethod
-    def start(cls, settings: TrainSettings) -> _State:
+    def start(cls, settings: TrainSettings, balance: tuple[float, ...]) -> _State:
         import torch
 
         torch.manual_seed(settings.seed)
@@ -212,7 +219,7 @@ class _State:
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        return cls(settings, device, network, average, optimiser)
+        return cls(settings, balance, device, network, average, optimiser)
 
     @property
     def kept(self) -> nn.Module:
@@ -231,7 +238,7 @@ class _State:
         torch.manual_seed(settings.seed + self.step)  # what is dropped out is the same in a training that was resumed
         with autocast(self.device, _dtype(settings, self.device)):
             output = self.network(image.contiguous(memory_format=torch.channels_last)).float()
-        loss = weighted_sum(settings.losses, output[:, : len(settings.classes)], classes)
+        loss = weighted_sum(settings.losses, output[:, : len(settings.classes)], classes, self.balance)
         if settings.distance:
             known = distance != UNKNOWN_DISTANCE
             depth = functional.binary_cross_entropy_with_logits(output[:, -1], distance, reduction="none")
