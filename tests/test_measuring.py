@@ -182,9 +182,10 @@ def test_other_classes_have_no_fractions_together(classes_yx: np.ndarray) -> Non
     [
         (np.zeros((4, 4), np.float32), None, "whole numbers"),
         (np.zeros((4, 4, 3), np.uint8), None, "without colour"),
+        (np.full((4, 4), -1, np.int16), None, "image: holds negative ids"),
         (np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8), "the labels (4, 4); give the image"),
     ],
-    ids=["float", "colour", "shape"],
+    ids=["float", "colour", "negative", "shape"],
 )
 def test_what_cannot_be_measured(labels: np.ndarray, image: np.ndarray | None, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):

@@ -538,6 +538,8 @@ def _field(
     size: tuple[float, float] | None,
 ) -> Field:
     labels_yx = labels.plane(plane)[0]
+    if labels_yx.dtype.kind == "i" and labels_yx.min() < 0:
+        raise InputError(f"{labels.name}: holds negative ids; make them positive, with 0 for what is no object.")
     names = tuple(spec.name for spec in specs)
     classes_yx, pixels, std = None, None, None
     if names:

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_matseg.core.augment import change_grey, crop_map, take
-from napari_matseg.settings import AugmentSettings
+from napari_matseg.core.augment import augment, change_grey, crop_map, elastic_shift, preview, take
+from napari_matseg.core.normalise import grey_scale
+from napari_matseg.errors import InputError
+from napari_matseg.settings import AugmentSettings, NormaliseSettings
 
 UNCHANGED = AugmentSettings(
     scale=(1, 1),
@@ -19,6 +21,19 @@ UNCHANGED = AugmentSettings(
     shading=0,
     blur=0,
     noise=0,
+)
+EVERYTHING = AugmentSettings(
+    elastic=0.5,
+    invert=0.5,
+    shading=0.5,
+    streaks=0.5,
+    blur=0.5,
+    defocus=0.5,
+    shot_noise=0.5,
+    noise=0.5,
+    readout_noise=0.5,
+    burnt_in=0.5,
+    data_bar=0.5,
 )
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 400)
@@ -151,7 +166,13 @@ def test_inversion_negates() -> None:
     np.testing.assert_allclose(change_grey(image, settings, np.random.default_rng(0)), -image, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", [{"shading": 1.0}, {"blur": 1.0}, {"noise": 1.0}, {"brightness": 0.5}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"brightness": 0.5},
+        *({name: 1.0} for name in ("shading", "streaks", "blur", "defocus", "shot_noise", "noise", "readout_noise")),
+    ],
+)
 def test_each_change_changes(change: dict[str, float]) -> None:
     image = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64)).astype(np.float32)
     settings = UNCHANGED.model_copy(update=change)
@@ -171,3 +192,149 @@ def test_the_same_random_numbers_give_the_same_crop() -> None:
 
     np.testing.assert_array_equal(crop(3), crop(3))
     assert np.abs(crop(3) - crop(4)).mean() > 0.01
+
+
+@given(seeds)
+def test_quarter_turns_move_pixels_as_they_are(seed: int) -> None:
+    settings = UNCHANGED.model_copy(update={"rotate": "quarter"})
+    image = np.random.default_rng(0).uniform(-1, 1, (16, 16)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    matrix, _ = crop_map(image.shape, 16, settings, rng)
+    assert set(np.abs(matrix).ravel()) == {0.0, 1.0}
+    assert abs(np.linalg.det(matrix)) == 1
+    cut = take(image, matrix, 7.5 - matrix @ [7.5, 7.5], 16, order=1)
+    turned = [np.rot90(one, times) for one in (image, image.T) for times in range(4)]
+    assert any(np.allclose(cut, one, atol=1e-6) for one in turned)
+
+
+def test_quarter_turns_are_all_drawn() -> None:
+    settings, rng = UNCHANGED.model_copy(update={"rotate": "quarter"}), np.random.default_rng(0)
+    drawn = {tuple(crop_map((100, 100), 32, settings, rng)[0].round().ravel()) for _ in range(200)}
+    assert len(drawn) == 8
+
+
+def test_mirroring_alone_keeps_up_and_down() -> None:
+    settings, rng = UNCHANGED.model_copy(update={"rotate": "mirror"}), np.random.default_rng(0)
+    drawn = [crop_map((100, 100), 32, settings, rng)[0] for _ in range(100)]
+    assert all(matrix[0].tolist() == [1, 0] and matrix[1, 0] == 0 for matrix in drawn)
+    assert 30 < sum(matrix[1, 1] < 0 for matrix in drawn) < 70
+
+
+@given(seeds, st.integers(1, 90))
+def test_elastic_distortion_never_folds_over(seed: int, crop: int) -> None:
+    shift = elastic_shift(crop, np.random.default_rng(seed))
+    assert shift.shape == (2, crop, crop)
+    np.testing.assert_allclose(shift.mean((1, 2)), 0, atol=1e-9)
+    if crop == 1:
+        return
+    assert np.abs(np.diff(shift, axis=1)).max() <= 0.35
+    assert np.abs(np.diff(shift, axis=2)).max() <= 0.35
+    down, right = np.diff(shift, axis=1)[:, :, :-1], np.diff(shift, axis=2)[:, :-1]
+    jacobian = (1 + down[0]) * (1 + right[1]) - down[1] * right[0]
+    assert jacobian.min() > 0
+    assert np.abs(shift).max() > 0
+
+
+def test_a_shift_of_nothing_changes_nothing() -> None:
+    image = np.random.default_rng(0).uniform(-1, 1, (50, 40)).astype(np.float32)
+    matrix, offset = crop_map(image.shape, 24, AugmentSettings(), np.random.default_rng(1))
+    for order in (0, 1):
+        plain = take(image, matrix, offset, 24, order)
+        np.testing.assert_allclose(take(image, matrix, offset, 24, order, np.zeros((2, 24, 24))), plain, atol=1e-5)
+
+
+def test_a_shift_takes_pixels_from_elsewhere() -> None:
+    image = np.arange(400, dtype=np.float32).reshape(20, 20)
+    shift = np.zeros((2, 8, 8))
+    shift[0], shift[1] = 3, -2
+    cut = take(image, np.eye(2), np.array([5.0, 6.0]), 8, order=1, shift=shift)
+    np.testing.assert_allclose(cut, image[8:16, 4:12], atol=1e-4)
+
+
+@given(seeds)
+def test_truth_stays_on_the_image_that_is_distorted(seed: int) -> None:
+    y, x = np.ogrid[:200, :260]
+    disc = np.hypot(y - 90, x - 140) < 60
+    settings = UNCHANGED.model_copy(update={"elastic": 1.0, "rotate": True, "scale": (0.6, 1.6)})
+    depth = np.clip(1 - np.hypot(y - 90, x - 140) / 60, 0, 1).astype(np.float32)
+    image = (2 * disc - 1).astype(np.float32)[None]
+    grey, classes, distance = augment(image, disc.astype(np.uint8), depth, 96, settings, np.random.default_rng(seed))
+    assert distance is not None
+    assert ((grey[0] > 0) == (classes == 1)).mean() > 0.99
+    assert ((distance > 0.01) == (classes == 1)).mean() > 0.97
+
+
+@given(seeds, st.tuples(st.integers(1, 80), st.integers(1, 80)), st.integers(1, 3))
+def test_truth_is_never_mixed_or_made_up(seed: int, shape: tuple[int, int], channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(np.array([3, 7, 255], np.uint8), shape)
+    before = truth.copy()
+    image = rng.uniform(-1, 1, (channels, *shape)).astype(np.float32)
+    grey, classes, _ = augment(image, truth, None, 64, EVERYTHING, rng)
+    assert grey.shape == (channels, 64, 64)
+    assert (grey.dtype, classes.dtype) == (np.float32, np.uint8)
+    assert np.isfinite(grey).all()
+    assert set(np.unique(classes)) <= {0, *np.unique(truth)}
+    np.testing.assert_array_equal(truth, before)
+    bar = np.flatnonzero((classes == 0).any(1))
+    assert not bar.size or bar[0] == 0 or bar[-1] == 63
+    assert bar.size <= 16
+
+
+@given(seeds)
+def test_what_is_ignored_stays_so(seed: int) -> None:
+    image = np.zeros((1, 90, 90), np.float32)
+    settings = EVERYTHING.model_copy(update={"data_bar": 1.0})
+    _, classes, _ = augment(image, np.full((90, 90), 255, np.uint8), None, 64, settings, np.random.default_rng(seed))
+    assert (classes == 255).all()
+
+
+def test_data_bar_is_class_0_without_depth() -> None:
+    settings = UNCHANGED.model_copy(update={"data_bar": 1.0})
+    truth = np.full((128, 128), 2, np.uint8)
+    truth[:, :40] = 255
+    image, depth = np.zeros((1, 128, 128), np.float32), np.ones((128, 128), np.float32)
+    grey, classes, distance = augment(image, truth, depth, 128, settings, np.random.default_rng(1))
+    bar = np.abs(grey[0]).max(1) > 1.4
+    assert 12 <= bar.sum() <= 32
+    np.testing.assert_array_equal(classes[~bar], truth[~bar])
+    assert set(np.unique(classes[bar])) == {0, 255}
+    np.testing.assert_array_equal(classes == 255, truth == 255)
+    assert distance is not None
+    np.testing.assert_array_equal(distance, np.repeat(~bar[:, None], 128, axis=1).astype(np.float32))
+
+
+class TestPreview:
+    image = np.random.default_rng(0).integers(0, 60000, (120, 150)).astype(np.uint16)
+    truth = (image > 30000).astype(np.uint8)
+
+    def test_gives_as_many_as_asked_for_and_the_same_again(self) -> None:
+        pairs = preview(self.image, self.truth, EVERYTHING, n=4, seed=3, crop=64)
+        assert len(pairs) == 4
+        for (grey, classes), (again, _) in zip(pairs, preview(self.image, self.truth, EVERYTHING, 5, 3, crop=64)):
+            assert grey.shape == classes.shape == (64, 64)
+            assert (grey.dtype, classes.dtype) == (np.float32, np.uint8)
+            np.testing.assert_array_equal(grey, again)
+        assert len({grey.tobytes() for grey, _ in pairs}) == 4
+        assert preview(self.image, self.truth, EVERYTHING, n=0) == []
+
+    def test_without_changes_it_shows_the_micrograph(self) -> None:
+        settings = NormaliseSettings(low=0, high=100)
+        ((grey, classes),) = preview(self.image, self.truth, UNCHANGED, 1, crop=150, normalise=settings)
+        expected = grey_scale(self.image[None], settings).apply(self.image[None])[0]
+        assert np.corrcoef(grey[15:135].ravel(), expected.ravel())[0, 1] > 0.5  # it lies between the pixels
+        assert ((grey > 0) == (classes == 1)).mean() > 0.7
+
+    def test_what_is_no_number_is_grey(self) -> None:
+        image = self.image.astype(np.float32)
+        image[:60] = np.nan
+        for grey, _ in preview(image, self.truth, EVERYTHING, n=4, crop=64):
+            assert np.isfinite(grey).all()
+        for value in (np.nan, 7.0):
+            ((grey, _),) = preview(np.full((1, 1), value), np.zeros((1, 1), np.uint8), EVERYTHING, n=1, crop=32)
+            assert np.isfinite(grey).all()
+
+    @pytest.mark.parametrize("shapes", [((4, 5), (5, 4)), ((1, 4, 5), (1, 4, 5)), ((0, 3), (0, 3))])
+    def test_image_and_truth_that_do_not_belong_together(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        with pytest.raises(InputError, match="^image of shape .* and truth of shape .*: give a plane and the truth of"):
+            preview(np.zeros(shapes[0]), np.zeros(shapes[1], np.uint8), AugmentSettings())

@@ -324,10 +324,8 @@ def test_tiny_crops(loss: Loss, shape: tuple[int, int]) -> None:
     assert scores.grad.isfinite().all()
 
 
-@EVERY
+@pytest.mark.parametrize("loss", [cross_entropy, focal, boundary, lovasz])
 def test_where_only_classes_of_no_weight_are_there_is_no_loss(loss: Loss) -> None:
-    if loss in (jaccard, dice, tversky):
-        pytest.skip("a class of weight can be found where it is not")
     truth = torch.zeros(1, 3, 3, dtype=torch.int64)
     assert loss(torch.randn(1, 2, 3, 3), truth, class_weights=(0, 1)).item() == 0
 
@@ -382,9 +380,9 @@ def test_lovasz_leaves_out_classes_that_are_nowhere() -> None:
 
 def test_lovasz_steps_are_exact_where_pixels_are_many() -> None:
     # The steps of a class sum to 1, which differences of IoU near 1 would not do in float32.
-    truth = torch.zeros(1, 2000, 2000, dtype=torch.int64)
-    truth[:, :1000] = 1
-    assert lovasz(torch.zeros(1, 2, 2000, 2000), truth).item() == pytest.approx(0.5, abs=1e-6)
+    truth = torch.zeros(1, 1000, 1000, dtype=torch.int64)
+    truth[:, :500] = 1
+    assert lovasz(torch.zeros(1, 2, 1000, 1000), truth).item() == pytest.approx(0.5, abs=1e-6)
 
 
 def test_boundary_without_a_boundary_is_cross_entropy() -> None:

@@ -67,7 +67,7 @@ def test_demo_shows_result_truth_scale_bar_and_scores(
     viewer = open_viewer(micrograph, result, result.classes, viewer=make_napari_viewer())
     widget = viewer.window.dock_widgets[EVALUATE]
     wait_for(widget)
-    assert [layer.name for layer in viewer.layers] == ["steel", "steel truth", "steel tiny"]
+    assert [layer.name for layer in viewer.layers] == ["steel", "steel truth", "steel tiny", "mistakes"]
     assert [layer.visible for layer in viewer.layers] == [True, False, True]
     assert {tuple(layer.scale) for layer in viewer.layers} == {(2.0, 2.0)}
     assert viewer.canvas.overlays.scale_bar.visible

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from napari.layers import Labels, Layer
 from napari.viewer import Viewer
@@ -96,8 +98,10 @@ class Watch(QObject):
             self._undone = _undone(self._layer)
             self._on_edited()
 
-    def _on_removed(self, event: object = None) -> None:
-        self.changed.emit()
+    def _on_removed(self, event: Any) -> None:
+        # Of other layers nothing is told: who shows more layers at that would never let the viewer close.
+        if event.value == self._layer:
+            self.changed.emit()
 
 
 def _undone(layer: Labels) -> int:

@@ -61,7 +61,7 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
     what = f"{settings.name} with encoder {settings.encoder!r}, depth {settings.encoder_depth} and options {options}"
     if refused := sorted(REFUSED & options.keys()):
         raise ModelError(f"{what}: option {refused[0]!r} cannot be used here; leave it out.")
-    known = {name for each in kind.__mro__ for name in inspect.signature(each.__init__).parameters}
+    known = {name for each in kind.__mro__ for name in inspect.signature(each.__init__).parameters}  # type: ignore[misc]
     # timm's networks check the rest of the options themselves, the others would pass over a wrong name.
     if not settings.encoder.startswith(("tu-", "timm-")) and (unknown := sorted(options.keys() - known)):
         raise ModelError(f"{what}: there is no option {unknown[0]!r}; correct its name.")
@@ -83,7 +83,10 @@ def build_network(settings: ArchitectureSettings, out_channels: int) -> nn.Modul
             if settings.fold > 1:
                 network = Folded(network, settings.fold)
             side = 2 * stride_of(network)
-            _evaluated(network, torch.zeros(1, settings.in_channels, side, side))  # some take images of one size only
+            # Some take images of one size only.
+            scores = _evaluated(network, torch.zeros(1, settings.in_channels, side, side))
+            if scores.shape != (1, out_channels, side, side):
+                raise ValueError(f"it gives {tuple(scores.shape[1:])} for an image of {side} x {side} px")
     except Exception as error:  # hundreds of constructors, each with errors of its own
         if "Wrong encoder name" in str(error) or "Unknown model" in str(error):
             raise ModelError(

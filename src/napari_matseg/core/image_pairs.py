@@ -74,6 +74,8 @@ def match_files(
         return _match_folder(images, truth)
     if len(images) == 1:
         return [(images[0], truth)]
+    if not truth.exists():
+        raise InputError(f"{truth}: there is no such file or folder; check the path.")
     if truth.suffix.lower() != ".json":
         raise InputError(f"{truth}: is the truth of one image, and there are {len(images)}; give a folder of truths.")
     missing = [image for image in images if not _lists(truth, image)]

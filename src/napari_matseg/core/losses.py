@@ -71,7 +71,7 @@ def boundary(
     seen = _seen(scores, truth)
     surprise, weights = _surprise(seen, class_weights)
     with no_grad():
-        near = _nearness(_at_boundary(seen.truth, seen.counts), boundary_width_px).to(weights)
+        near = _nearness(_at_boundary(seen.truth, seen.counts).to(weights), boundary_width_px)
     return _mean(surprise, weights * (1 + boundary_weight * near))
 
 
@@ -294,11 +294,11 @@ def _at_boundary(truth: Tensor, counts: Tensor) -> Tensor:
 
 
 def _nearness(places: Tensor, width: float) -> Tensor:
-    """exp(-d^2 / 2 width^2) for the distance d to the nearest of these places; 0 beyond the reach.
+    """exp(-d^2 / 2 width^2) for the distance d to the nearest place, of those that are 1 instead of 0.
 
-    The largest of a product of two factors, one for each axis: that of the one among the largest of the other.
+    0 beyond the reach. The largest of a product of two factors, one for each axis: that of the one among the largest of the other.
     """
-    near = places.float()
+    near = places
     for axis in (-2, -1):
         size, reached = near.shape[axis], near.clone()
         for step in range(1, min(math.ceil(REACH * width), size - 1) + 1):

@@ -38,7 +38,7 @@ class AnySize(nn.Module):
 
 
 def _mirrored(length: int, stride: int, device: torch.device) -> Tensor:
-    """Indices of 0 to the next multiple of the stride, folded back about the last pixel."""
+    """Give the indices of 0 to the next multiple of the stride, folded back about the last pixel."""
     period = max(1, 2 * (length - 1))
     folded = torch.arange(-(-length // stride) * stride, device=device) % period
     return folded.minimum(period - folded)
@@ -57,7 +57,8 @@ def size_independent(network: nn.Module) -> nn.Module:
     segmentation-models-pytorch has corner pixels on corner pixels, so that where a pixel is sampled would depend on
     the size of the tile.
     """
-    for part in (network.decoder, network.segmentation_head):
+    parts: Any = network
+    for part in (parts.decoder, parts.segmentation_head):
         for module in part.modules():
             if isinstance(module, nn.Upsample) and module.align_corners:
                 module.align_corners = False
@@ -87,7 +88,7 @@ def make_upsampling(mode: str, channels: int, factor: int) -> nn.Module:
     return layer
 
 
-class UNet(AnySize, smp.Unet):
+class UNet(AnySize, smp.Unet):  # type: ignore[misc]
     """U-Net; Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28.
 
     Parameters
@@ -102,9 +103,10 @@ class UNet(AnySize, smp.Unet):
         transposed = upsampling == "transposed"
         super().__init__(decoder_interpolation="nearest" if transposed else upsampling, **options)
         if transposed:
-            blocks: Any = self.decoder.blocks
-            before = (self.encoder.out_channels[-1], *(block.conv2[0].out_channels for block in blocks[:-1]))
-            self.decoder.blocks = nn.ModuleList(map(_Transposed, blocks, before))
+            parts: Any = self
+            blocks = parts.decoder.blocks
+            before = (parts.encoder.out_channels[-1], *(block.conv2[0].out_channels for block in blocks[:-1]))
+            parts.decoder.blocks = nn.ModuleList(map(_Transposed, blocks, before))
 
 
 class _Transposed(nn.Module):
@@ -115,21 +117,21 @@ class _Transposed(nn.Module):
         self.up = nn.ConvTranspose2d(channels, channels, 2, 2)
         self.block = block
 
-    def forward(self, maps: Tensor, height: int, width: int, skip: Tensor | None = None) -> Tensor:
-        """As the block within."""
-        scores: Tensor = self.block(self.up(maps), height, width, skip)
-        return scores
+    def forward(self, maps: Tensor, *rest: Any, **named: Any) -> Tensor:
+        """(batch, channels, h, w) and what else the block takes -> (batch, its channels, 2 h, 2 w)."""
+        larger: Tensor = self.block(self.up(maps), *rest, **named)
+        return larger
 
 
-class DeepLabV3(AnySize, smp.DeepLabV3):
+class DeepLabV3(AnySize, smp.DeepLabV3):  # type: ignore[misc]
     """DeepLabV3; Chen et al. 2017, arXiv 1706.05587."""
 
 
-class DeepLabV3Plus(AnySize, smp.DeepLabV3Plus):
+class DeepLabV3Plus(AnySize, smp.DeepLabV3Plus):  # type: ignore[misc]
     """DeepLabV3+; Chen et al. 2018, doi 10.1007/978-3-030-01234-2_49."""
 
 
-class FPN(AnySize, smp.FPN):
+class FPN(AnySize, smp.FPN):  # type: ignore[misc]
     """Feature pyramid; Lin et al. 2017, doi 10.1109/CVPR.2017.106, with the head of Kirillov et al. 2019.
 
     Parameters
@@ -143,7 +145,7 @@ class FPN(AnySize, smp.FPN):
         super().__init__(decoder_interpolation=upsampling, **options)
 
 
-class _Composed(AnySize, SegmentationModel):
+class _Composed(AnySize, SegmentationModel):  # type: ignore[misc]
     """An encoder, a decoder and a head, with the names of segmentation-models-pytorch."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, head: nn.Module) -> None:
@@ -216,7 +218,7 @@ class _SideBySide(nn.Module):
         self.fuse = nn.Sequential(nn.Conv2d(sum(widths), sum(widths), 1), nn.BatchNorm2d(sum(widths)), nn.ReLU())
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of an encoder, from the image to 1/32 -> (batch, sum of the widths, height / 4, width / 4)."""
+        """From the maps of an encoder, the image first, to (batch, sum of the widths, height / 4, width / 4)."""
         fine, *coarser = maps[2:]
         parts = [up(one) for up, one in zip(self.up, coarser, strict=True)]
         fused: Tensor = self.fuse(torch.cat([fine, *parts], dim=1))
@@ -262,7 +264,7 @@ class _Scores(nn.Module):
         self.up = nn.ModuleList(make_upsampling(upsampling, classes, 2) for _ in range(2))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps of an encoder, from the image to 1/32 -> (batch, classes, height / 8, width / 8)."""
+        """From the maps of an encoder, the image first, to (batch, classes, height / 8, width / 8)."""
         eighth, sixteenth, coarsest = (score(one) for score, one in zip(self.score, maps[-3:], strict=True))
         first, second = self.up
         scores: Tensor = eighth + second(sixteenth + first(coarsest))

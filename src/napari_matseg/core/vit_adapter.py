@@ -1,9 +1,9 @@
 """ViT-Adapter: a plain vision transformer that gives the maps of a pyramid.
 
-Chen et al. 2023, "Vision Transformer Adapter for Dense Predictions", ICLR, arXiv 2205.08534; the attention of Zhu et al.
-2021, "Deformable DETR", ICLR, arXiv 2010.04159. Written from the papers. What differs: the deformable attention is
-`torch.nn.functional.grid_sample` where the authors use a CUDA kernel, with the same result; class and register tokens
-stay with the transformer, whose blocks see them, and neither injectors nor extractors do; the transformer's last
+Chen et al. 2023, "Vision Transformer Adapter for Dense Predictions", ICLR, arXiv 2205.08534, with the attention of Zhu
+et al. 2021, "Deformable DETR", ICLR, arXiv 2010.04159. Written from the papers. What differs: places are looked up by
+`torch.nn.functional.grid_sample`, where the authors have a CUDA kernel for the same sum; class and register tokens stay
+with the transformer, whose blocks see them, and neither injectors nor extractors do; the transformer's last
 normalisation is kept; batch norm is of one device.
 
 Words: *tokens* are the transformer's, one per patch; *cells* are those of the spatial maps at 1/8, 1/16 and 1/32 of the
@@ -78,7 +78,7 @@ class VitAdapter(nn.Module):
         **vit_options: Any,
     ) -> None:
         super().__init__()
-        vit = timm.create_model(
+        vit: Any = timm.create_model(
             name,
             pretrained=False,
             in_chans=in_channels,
@@ -96,7 +96,7 @@ class VitAdapter(nn.Module):
         if not 1 <= interactions <= depth:
             raise ValueError(f"{depth} blocks cannot be divided into {interactions} groups")
         width, heads = int(vit.embed_dim), int(vit.blocks[0].attn.num_heads)
-        self.vit: Any = vit
+        self.vit = vit
         self.groups = list(pairwise(round(depth * i / interactions) for i in range(interactions + 1)))
         self.out_channels = [width] * 4
         self.prior = SpatialPrior(in_channels, prior_channels, width)
