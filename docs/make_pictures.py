@@ -144,6 +144,38 @@ def tiling() -> None:
     plt.close(figure)
 
 
+def augment() -> None:
+    """Draw what each augmentation does to a crop, and all of them together, with the outlines of the truth."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from napari_matseg.core.augment import preview
+    from napari_matseg.settings import AugmentSettings
+
+    demo = demo_micrograph("particles")
+    part = np.s_[:384, :384]
+    off: dict[str, Any] = dict.fromkeys(("invert", "shading", "blur", "noise", "brightness"), 0)
+    off |= {"scale": (1, 1), "aspect": 1, "rotate": False, "contrast": (1, 1), "gamma": (1, 1)}
+    # Seeds with which there is something to see.
+    seeds = {"elastic": 3, "invert": 2, "shading": 3, "streaks": 5, "defocus": 2}
+    seeds |= {"shot_noise": 2, "readout_noise": 6, "burnt_in": 8, "data_bar": 9}
+    panels: list[tuple[str, dict[str, Any], int]] = [("as it is", off, 2)]
+    panels += [(name, off | {name: 1}, seed) for name, seed in seeds.items()]
+    panels += [("rotate, scale, aspect", off | {"rotate": True, "scale": (0.6, 1.6), "aspect": 1.2}, 2)]
+    panels += [("a bit of everything", dict.fromkeys(seeds, 0.4) | {"scale": (0.6, 1.6)}, 5)]
+    figure = Figure(figsize=(9.6, 7.6), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, (name, changes, seed) in zip(figure.subplots(3, 4).flat, panels, strict=True):
+        settings = AugmentSettings(**changes)
+        ((image_yx, truth_yx),) = preview(demo.sample.image_yx[part], demo.sample.classes_yx[part], settings, 1, seed)
+        axes.imshow(image_yx, cmap="gray", vmin=-1.5, vmax=1.5)
+        axes.contour(truth_yx, levels=[0.5], colors=[ORANGE], linewidths=0.9)
+        axes.set_title(name.replace("_", " "), fontsize=11)
+        axes.set_axis_off()
+    canvas.draw()
+    _keep("augment", Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+
+
 def windows() -> None:
     """Take pictures of the napari window while its widgets do the work of the tutorial."""
     with _viewer() as viewer:
@@ -331,6 +363,7 @@ KINDS: dict[str, Callable[[], None]] = {
     "tiling": tiling,
     "overlays": overlays,
     "sizes": sizes,
+    "augment": augment,
     "napari": windows,
     "drive": drive,
 }

@@ -7,7 +7,15 @@ import pytest
 from pydantic import ValidationError
 
 from napari_matseg.errors import SettingsError
-from napari_matseg.settings import SegmentSettings, Settings, TrainSettings, explain, load_recipe
+from napari_matseg.settings import (
+    AugmentSettings,
+    PromptTrainSettings,
+    SegmentSettings,
+    Settings,
+    TrainSettings,
+    explain,
+    load_recipe,
+)
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 CLASSES = [{"name": "matrix", "colour": [0, 0, 0]}, {"name": "pore", "colour": [255, 0, 0]}]
@@ -112,6 +120,21 @@ def test_errors_name_the_setting_and_what_to_do(changes: dict[str, Any], said: s
     assert "\n" not in found
     with pytest.raises(SettingsError, match=said):
         raise SettingsError(found)
+
+
+@pytest.mark.parametrize("name", ["elastic", "burnt_in", "data_bar"])
+def test_promptable_models_are_not_trained_on_what_their_crops_cannot_show(name: str) -> None:
+    recipe = {"name": "test", "sources": [{"data": DATA | {"instances": True}, "share": 1}], "augment": {name: 0.1}}
+    with pytest.raises(ValidationError) as caught:
+        PromptTrainSettings.model_validate(recipe)
+    assert explain(caught.value) == f"augment.{name} is for models that know classes; leave it out"
+
+
+def test_augmentation_of_recipes_from_before_is_as_it_was() -> None:
+    before = {"scale", "aspect", "rotate", "brightness", "contrast", "gamma", "invert", "shading", "blur", "noise"}
+    assert not any(value for name, value in AugmentSettings() if name not in before)
+    assert AugmentSettings(rotate=True).model_dump()["rotate"] is True
+    assert AugmentSettings.model_validate({"rotate": False}).rotate is False
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

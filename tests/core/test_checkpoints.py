@@ -244,7 +244,7 @@ class TestDamage:
             ({"prompts": True}, "prompts: there is no such setting"),
             ({"classes": []}, "classes: .* at least 2"),
             ({"classes": [{"name": "a", "colour": [0, 0, 0]}] * 2}, "classes: two classes have the same name"),
-            ({"architecture": {"name": "segformer"}}, "architecture.name"),
+            ({"architecture": {"name": "nonsense"}}, "architecture.name"),
             ({"architecture": {"encoder": "tu-hf-hub:someone/else"}}, "architecture.encoder"),
             ({"pixel_size_nm": -1}, "pixel_size_nm"),
         ],

@@ -115,10 +115,13 @@ def test_none_and_several(tmp_path: Path) -> None:
 
 
 class TestOneFile:
-    def test_for_one_image(self) -> None:
+    def test_for_one_image(self, tmp_path: Path) -> None:
         assert match_files(Path("a.tif"), Path("b.png")) == [(Path("a.tif"), Path("b.png"))]
-        with pytest.raises(InputError, match=r"b\.png: is the truth of one image, and there are 2; give a folder"):
+        with pytest.raises(InputError, match=r"b\.png: there is no such file or folder"):
             match_files([Path("a.tif"), Path("c.tif")], Path("b.png"))
+        truth = touch(tmp_path, "b.png") / "b.png"
+        with pytest.raises(InputError, match=r"b\.png: is the truth of one image, and there are 2; give a folder"):
+            match_files([Path("a.tif"), Path("c.tif")], truth)
 
     def test_coco_for_all(self, tmp_path: Path) -> None:
         images = touch(tmp_path / "images", "a.tif", "b.png", "x/c.tif")

@@ -124,6 +124,18 @@ class TestTraining:
         assert {report.total for report in reports} == {20}
         assert steps[-1].loss < 0.7 * steps[4].loss
 
+    @pytest.mark.parametrize("name", ["cross_entropy", "focal", "boundary", "jaccard", "dice", "tversky", "lovasz"])
+    def test_each_loss_can_be_trained_with(self, data: Path, tmp_path: Path, name: str) -> None:
+        term = {"name": name, "class_weights": "balanced", "boundary_width_px": 2}
+        settings = recipe({"validation": ()}, losses=[term], steps=3, warmup_steps=0)
+        reports = interrupt(settings, data, tmp_path, 3)
+        assert all(math.isfinite(report.loss) for report in reports)
+        assert min(report.loss for report in reports) > 0
+
+    def test_balanced_weights_are_of_the_pixels_that_count(self) -> None:
+        classes = np.array([[0, 0, 0, 1], [255, 255, 2, 2]], np.uint8)
+        assert train._pixels([Example("a", classes[None], classes)] * 2, 4) == [6, 2, 4, 0]
+
     def test_accuracy_is_measured_when_asked(self, trained: tuple[Path, list[TrainProgress]]) -> None:
         _, reports = trained
         measured = [report for report in reports if report.accuracy is not None]

@@ -68,8 +68,8 @@ def test_demo_shows_result_truth_scale_bar_and_scores(
     widget = viewer.window.dock_widgets[EVALUATE]
     wait_for(widget)
     assert [layer.name for layer in viewer.layers] == ["steel", "steel truth", "steel tiny", "mistakes"]
-    assert [layer.visible for layer in viewer.layers] == [True, False, True]
-    assert {tuple(layer.scale) for layer in viewer.layers} == {(2.0, 2.0)}
+    assert [layer.visible for layer in viewer.layers] == [True, False, True, True]
+    assert {tuple(layer.scale) for layer in viewer.layers[:3]} == {(2.0, 2.0)}
     assert viewer.canvas.overlays.scale_bar.visible
     assert (widget.prediction.currentText(), widget.truth.currentText()) == ("steel tiny", "steel truth")
     assert widget.evaluation.scores.pooled_iou == 1

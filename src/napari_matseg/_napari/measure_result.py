@@ -30,7 +30,7 @@ MOST_CLASSES = 255
 """Larger values are ids of objects."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Asked:
     """A layer to measure, and how."""
 

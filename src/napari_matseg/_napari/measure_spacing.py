@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.frames import cell
 from napari_matseg._napari.measure_result import Result
 from napari_matseg._napari.parts import Form, shrink, text_label
+from napari_matseg._napari.saving import TABLES, ask_file
 from napari_matseg.core.export import write_csv
 from napari_matseg.core.measure.grains import GrainSize, grains_of, intercept, planimetric
 from napari_matseg.core.measure.spacing import FreePath, Neighbours, mean_free_path, nearest_neighbours
@@ -114,13 +114,9 @@ class SpacingTab(QWidget):
         self.text.setText("" if known or self._result is None else "Grain size needs the pixel size; set it above.")
 
     def _ask_and_save(self) -> None:
-        name = "" if self._result is None else self._result.name
-        file, _ = QFileDialog.getSaveFileName(
-            self, "Save table", f"{name} spacing.csv".replace("/", "-"), "Tables (*.csv)"
-        )
-        if not file or self.spacing is None:
+        path = ask_file(self, "Save table", f"{self._result.name} spacing", TABLES)
+        if path is None:
             return
-        path = Path(file if file.lower().endswith(".csv") else f"{file}.csv")
         try:
             write_csv(path, self.spacing.rows())
         except MatsegError as error:

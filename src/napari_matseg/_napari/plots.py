@@ -8,12 +8,14 @@ from pathlib import Path
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QResizeEvent, QWheelEvent
-from qtpy.QtWidgets import QFileDialog, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.parts import text_label
+from napari_matseg._napari.saving import ask_file
 from napari_matseg.core.figures.plot import Plot, save_plot
 from napari_matseg.errors import MatsegError
 
+KINDS = {"Drawing (*.svg)": ".svg", "Picture (*.png)": ".png", "Page (*.pdf)": ".pdf"}
 WIDEST = 620  # px on the screen
 
 
@@ -82,15 +84,11 @@ class PlotPane(QWidget):
         return None if self.plot is None else save_plot(self.plot, path)
 
     def _ask_and_save(self) -> None:
-        kinds = {"Drawing (*.svg)": ".svg", "Picture (*.png)": ".png", "Page (*.pdf)": ".pdf"}
-        file, kind = QFileDialog.getSaveFileName(
-            self, "Save figure", f"{self.name}.svg".replace("/", "-"), ";;".join(kinds)
-        )
-        if not file:
+        path = ask_file(self, "Save figure", self.name, KINDS)
+        if path is None:
             return
-        known = file.lower().endswith(tuple(kinds.values()))
         try:
-            saved = self.save(Path(file if known else file + kinds.get(kind, ".svg")))
+            saved = self.save(path)
         except MatsegError as error:
             self.failed.emit(str(error))
         else:

@@ -76,11 +76,11 @@ def add_streaks(image_cyx: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Each begins at full strength, bright or dark, and fades exponentially; some begin before the image does.
     """
     height, width = image_cyx.shape[1:]
-    n = 1 + rng.poisson(0.04 * height)
+    n = 1 + rng.poisson(log_uniform(rng, 0.02, 0.15) * height)
     rows = rng.integers(height, size=n)
     starts = rng.uniform(-0.5, 0.9, n) * width
-    lengths = np.exp(rng.uniform(np.log(0.05), np.log(2.0), n)) * width
-    strengths = log_uniform(rng, 0.2, 1.2) * rng.standard_normal(n)
+    lengths = np.exp(rng.uniform(np.log(0.1), np.log(2.0), n)) * width
+    strengths = log_uniform(rng, 0.3, 1.5) * rng.uniform(0.3, 1, n) * rng.choice((-1, 1), n)
     since = np.arange(width) - starts[:, None]
     fading = np.exp(-np.clip(since, 0, None) / lengths[:, None]) * (since >= 0)
     lines = np.zeros((height, width), np.float32)

@@ -5,17 +5,15 @@ The libraries believe what a file claims. Each check walks through the file as t
 
 from __future__ import annotations
 
+import json
 import struct
-from math import ceil, prod
-from typing import IO, TYPE_CHECKING, Literal
-
-import numpy as np
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Literal
 
 from napari_matseg.core.file_damage import damaged
 from napari_matseg.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MOST_VALUES = 2**23
 """Of a DM file outside of its images, which are decoded one by one."""
@@ -25,6 +23,8 @@ MOST_COPIES = 10**7
 MOST_PER_BYTE = 2048
 """Decoded bytes that a byte of an EMD file can stand for: deflate reaches 1032."""
 MOST_CHUNKS = 2**20
+PROBE_SECONDS = 60
+"""For looking through the records of an EMD file; some damage sends the HDF5 library round in circles."""
 
 _DM_BYTES = {2: 2, 3: 4, 4: 2, 5: 4, 6: 4, 7: 8, 8: 1, 9: 1, 10: 1, 11: 8, 12: 8}
 _DM_STRUCT, _DM_TEXT, _DM_ARRAY = 15, 18, 20
@@ -192,7 +192,7 @@ def check_ser(path: Path) -> None:
 
 
 def check_emd(path: Path) -> int:
-    """Look through an HDF5 file for what leads out of it.
+    """Look through an HDF5 file in another process, which may hang or crash.
 
     Returns
     -------
@@ -202,33 +202,35 @@ def check_emd(path: Path) -> int:
     Raises
     ------
     InputError
-        If it names other files, which are not opened; or claims to hold more than it can.
+        If it is damaged; names other files, which are not opened; or claims to hold more than it can.
+    ImportError
+        If the HDF5 library is not installed.
     """
-    import h5py
+    import h5py  # noqa: F401  # that the other process needs
 
-    file_bytes = path.stat().st_size
-    outside: list[str] = []
-    sizes: list[int] = []
-
-    def look(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            sizes.append(int(item.nbytes))
-            if item.external or item.is_virtual:
-                outside.append(name)
-            chunks = prod(map(ceil, np.divide(item.shape or (), item.chunks or item.shape or ())))
-            if item.nbytes > file_bytes * MOST_PER_BYTE or chunks > MOST_CHUNKS:
-                raise InputError(
-                    f"{path}: claims {' x '.join(map(str, item.shape))} values in {chunks} chunks, more than a file of "
-                    "its length can hold; copy it again from its source."
-                )
-
-    def look_at_link(name: str, link: h5py.HardLink | h5py.SoftLink | h5py.ExternalLink) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            outside.append(name)
-
-    with h5py.File(path, "r") as file:
-        file.visititems_links(look_at_link)
-        file.visititems(look)
-    if outside:
-        raise InputError(f"{path}: {outside[0]} is in another file, which is not opened; export the image as TIFF.")
-    return sum(sizes)
+    program = Path(__file__).with_name("hdf5_probe.py")
+    try:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-P", str(program), str(path.absolute())],
+            capture_output=True,
+            check=False,
+            timeout=PROBE_SECONDS,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise damaged(path, "EMD file", "its records lead nowhere") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise damaged(path, "EMD file", lines[-1] if lines else "its records cannot be followed")
+    found = json.loads(done.stdout)
+    if found["outside"]:
+        raise InputError(
+            f"{path}: {found['outside'][0]} is in another file, which is not opened; export the image as TIFF."
+        )
+    for one in found["datasets"]:
+        if one["bytes"] > path.stat().st_size * MOST_PER_BYTE or one["chunks"] > MOST_CHUNKS:
+            raise InputError(
+                f"{path}: claims {' x '.join(map(str, one['shape']))} values in {one['chunks']} chunks, more than a file "
+                "of its length can hold; copy it again from its source."
+            )
+    return sum(one["bytes"] for one in found["datasets"])

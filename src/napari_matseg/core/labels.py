@@ -70,7 +70,8 @@ def _owners(landscape: Landscape) -> np.ndarray:
         for low, high in ((a, b), (b, a)):
             if shallow[low] and into[low] == low and not shallow[high]:
                 into[low] = high
-    return into[owner]
+    whose: np.ndarray = into[owner]
+    return whose
 
 
 def _numbered(objects_yx: np.ndarray) -> tuple[np.ndarray, int]:

@@ -296,7 +296,7 @@ def _at_boundary(truth: Tensor, counts: Tensor) -> Tensor:
 def _nearness(places: Tensor, width: float) -> Tensor:
     """exp(-d^2 / 2 width^2) for the distance d to the nearest place, of those that are 1 instead of 0.
 
-    0 beyond the reach. The largest of a product of two factors, one for each axis: that of the one among the largest of the other.
+    0 beyond the reach. It is a product of a factor for each axis, so its maximum is found along one and then the other.
     """
     near = places
     for axis in (-2, -1):

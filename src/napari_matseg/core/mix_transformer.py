@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from timm.layers.drop import DropPath
 from torch import nn
 from torch.nn import functional
@@ -61,11 +60,11 @@ class MixTransformer(nn.Module):
         super().__init__()
         widths, depths = WIDTHS.get(name, WIDER), DEPTHS[name]
         self.out_channels = [in_channels, 0, *widths]
-        rates = torch.linspace(0, DROP_PATH, sum(depths)).split(depths)
+        rates = (DROP_PATH * i / (sum(depths) - 1) for i in range(sum(depths)))
         before = (in_channels, *widths[:-1])
-        for i, (width, heads, reduction) in enumerate(zip(widths, HEADS, REDUCTIONS, strict=True)):
+        for i, (width, depth, heads, reduction) in enumerate(zip(widths, depths, HEADS, REDUCTIONS, strict=True)):
             self.add_module(f"patch_embed{i + 1}", _Patches(before[i], width, *((7, 4) if i == 0 else (3, 2))))
-            blocks = (_Block(width, heads, reduction, float(rate)) for rate in rates[i])
+            blocks = (_Block(width, heads, reduction, next(rates)) for _ in range(depth))
             self.add_module(f"block{i + 1}", nn.ModuleList(blocks))
             self.add_module(f"norm{i + 1}", nn.LayerNorm(width, eps=1e-6))
         self.apply(initialise)

@@ -175,7 +175,7 @@ class SegFormer(_Composed):
         encoder = MixTransformer(encoder_name, in_channels)
         decoder = SegformerDecoder(encoder.out_channels, segmentation_channels=channels)
         super().__init__(encoder, decoder, SegmentationHead(channels, classes, kernel_size=1, upsampling=4))
-        self.initialize()
+        SegmentationModel.initialize(self)
 
 
 class HRNetV2(_Composed):

@@ -92,10 +92,11 @@ class VitAdapter(nn.Module):
         self.patch = int(vit.patch_embed.patch_size[0])
         if STRIDES[-1] % self.patch:
             raise ValueError(f"patches of {self.patch} px do not divide {STRIDES[-1]} px")
-        depth = len(vit.blocks)
+        blocks: Any = vit.blocks
+        depth = len(blocks)
         if not 1 <= interactions <= depth:
             raise ValueError(f"{depth} blocks cannot be divided into {interactions} groups")
-        width, heads = int(vit.embed_dim), int(vit.blocks[0].attn.num_heads)
+        width, heads = int(vit.embed_dim), int(blocks[0].attn.num_heads)
         self.vit = vit
         self.groups = list(pairwise(round(depth * i / interactions) for i in range(interactions + 1)))
         self.out_channels = [width] * 4

@@ -39,7 +39,7 @@ def fill_box(scores_yx: np.ndarray, box_yx: tuple[float, float, float, float]) -
     crop = scores_yx[near]
     masks = {shift: _piece(crop > shift, None) for shift in SHIFTS}
     best = max(SHIFTS, key=lambda shift: _box_iou(masks[shift], box) - COST * abs(shift))
-    found = np.minimum(scores_yx, np.float32(OUTSIDE))
+    found: np.ndarray = np.minimum(scores_yx, np.float32(OUTSIDE))
     found[near] = _only(crop - np.float32(best), masks[best])
     return found
 

@@ -1,54 +1,12 @@
-"""What the measure widget is put together from."""
+"""Whether labels are still as they were measured."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QLineEdit, QWidget
-
-from napari_matseg.errors import InputError
-
-
-class PixelSize(QLineEdit):
-    """The pixel size, as the layer says or as the user does."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setToolTip("In nanometres. Leave it empty to take what the layer says; without any, sizes are in pixels.")
-        self.setClearButtonEnabled(True)
-
-    def know(self, size_nm: tuple[float, float] | None) -> None:
-        """Show what the layer says."""
-        if size_nm is None:
-            text = "not known: in px, or type nm"
-        else:
-            y, x = (f"{side:.4g}" for side in size_nm)
-            text = f"{y} nm (of the layer)" if y == x else f"{y} x {x} nm (of the layer)"
-        self.setPlaceholderText(text)
-
-    @property
-    def value(self) -> tuple[float, float] | None:
-        """Height and width that the user gives; None where that is left to the layer.
-
-        Raises
-        ------
-        InputError
-            If there is something else than a size.
-        """
-        text = self.text().strip()
-        if not text:
-            return None
-        try:
-            size = float(text.removesuffix("nm").strip().replace(",", "."))
-        except ValueError:
-            size = np.nan
-        if not (np.isfinite(size) and size > 0):
-            raise InputError(f"{text} is no pixel size; give nanometres such as 1.25, or leave the field empty.")
-        return size, size
 
 
 class Watch(QObject):
@@ -78,7 +36,7 @@ class Watch(QObject):
         self._let_go()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
-    def _events(self, layer: Layer) -> tuple:
+    def _events(self, layer: Labels) -> tuple[Any, ...]:
         return layer.events.data, layer.events.paint, layer.events.scale, layer.events.units
 
     def _let_go(self) -> None:
