@@ -153,21 +153,21 @@ def augment() -> None:
     from napari_matseg.settings import AugmentSettings
 
     demo = demo_micrograph("particles")
-    part = np.s_[:384, :384]
     off: dict[str, Any] = dict.fromkeys(("invert", "shading", "blur", "noise", "brightness"), 0)
     off |= {"scale": (1, 1), "aspect": 1, "rotate": False, "contrast": (1, 1), "gamma": (1, 1)}
     # Seeds with which there is something to see.
-    seeds = {"elastic": 3, "invert": 2, "shading": 3, "streaks": 5, "defocus": 2}
+    seeds = {"elastic": 14, "invert": 2, "shading": 3, "streaks": 5, "defocus": 2}
     seeds |= {"shot_noise": 2, "readout_noise": 6, "burnt_in": 8, "data_bar": 9}
     panels: list[tuple[str, dict[str, Any], int]] = [("as it is", off, 2)]
     panels += [(name, off | {name: 1}, seed) for name, seed in seeds.items()]
     panels += [("rotate, scale, aspect", off | {"rotate": True, "scale": (0.6, 1.6), "aspect": 1.2}, 2)]
-    panels += [("a bit of everything", dict.fromkeys(seeds, 0.4) | {"scale": (0.6, 1.6)}, 5)]
+    panels += [("a bit of everything", dict.fromkeys(seeds, 0.4) | {"scale": (0.6, 1.6)}, 12)]
     figure = Figure(figsize=(9.6, 7.6), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, (name, changes, seed) in zip(figure.subplots(3, 4).flat, panels, strict=True):
         settings = AugmentSettings(**changes)
-        ((image_yx, truth_yx),) = preview(demo.sample.image_yx[part], demo.sample.classes_yx[part], settings, 1, seed)
+        grey, classes = demo.sample.image_yx[:384, :384], demo.sample.classes_yx[:384, :384]
+        ((image_yx, truth_yx),) = preview(grey, classes, settings, 1, seed, crop=320)
         axes.imshow(image_yx, cmap="gray", vmin=-1.5, vmax=1.5)
         axes.contour(truth_yx, levels=[0.5], colors=[ORANGE], linewidths=0.9)
         axes.set_title(name.replace("_", " "), fontsize=11)

@@ -104,7 +104,7 @@ def test_lists_shares_and_files_of_names() -> None:
         ({"precision": "float16"}, "precision: Input should be 'auto', 'float32' or 'bfloat16'"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
         ({"pixel_size_nm": 0}, "pixel_size_nm: Input should be greater than 0"),
-        ({"architecture": {"name": "unet++"}}, "architecture.name: Input should be 'unet' or 'deeplabv3plus'"),
+        ({"architecture": {"name": "unet++"}}, "architecture.name: Input should be 'unet', 'deeplabv3', .*"),
         ({"data": DATA | {"validation": 1.5}}, r"data\.validation: .*data\.validation: Input should be less than 1$"),
         ({"patience": 3}, "^patience needs validation images; name some"),
         ({"distance": True}, "^distance needs a truth with one id per object; set data.instances"),
@@ -113,6 +113,10 @@ def test_lists_shares_and_files_of_names() -> None:
             "^synthetic micrographs have two or three classes",
         ),
         ({"architecture": {"name": "deeplabv3plus"}, "batch": 1}, "^batch must be 2 or more for deeplabv3plus"),
+        ({"architecture": {"name": "deeplabv3"}, "batch": 1}, "^batch must be 2 or more for deeplabv3,"),
+        ({"architecture": {"name": "segformer", "upsampling": "nearest"}}, "upsampling of segformer can be bilinear"),
+        ({"architecture": {"name": "unet", "atrous_rates": [1, 2, 3]}}, "unet has no dilations; leave atrous_rates"),
+        ({"architecture": {"name": "fcn", "encoder_depth": 4}}, "encoder_depth of fcn is always 5; leave it out"),
     ],
 )
 def test_errors_name_the_setting_and_what_to_do(changes: dict[str, Any], said: str) -> None:

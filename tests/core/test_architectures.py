@@ -18,10 +18,11 @@ from napari_matseg.errors import ModelError
 from napari_matseg.settings import UPSAMPLINGS, ArchitectureSettings, ClassSpec, SegmentSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 TINY = {"encoder": "tu-resnet10t", "encoder_depth": 3, "options": {"decoder_channels": [16, 8, 8]}}
-TINY_DEEPLAB = {"name": "deeplabv3plus", "encoder": "tu-resnet10t", "options": {"decoder_channels": 8}}
+TINY_DEEPLAB = {"name": "deeplabv3plus", "encoder": "tu-resnet10t", "options": {"decoder_channels": 16}}
 
 ENCODER = "tu-resnet10t"
 NETWORKS: dict[str, tuple[dict[str, Any], bool]] = {
@@ -42,7 +43,14 @@ NETWORKS: dict[str, tuple[dict[str, Any], bool]] = {
     ),
     "fcn": ({"name": "fcn", "encoder": ENCODER}, True),
     "fcn, bilinear": ({"name": "fcn", "encoder": ENCODER, "upsampling": "bilinear"}, True),
-    "fpn": ({"name": "fpn", "encoder": ENCODER, "options": {"decoder_pyramid_channels": 32}}, False),
+    "fpn": (
+        {
+            "name": "fpn",
+            "encoder": ENCODER,
+            "options": {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32},
+        },
+        False,
+    ),
 }
 """Settings of a small network of each kind, and whether its reach is bounded."""
 
@@ -191,10 +199,11 @@ class TestEveryNetwork:
     @each_network
     def test_sees_an_image_mirrored_at_its_edge(self, which: str) -> None:
         network = build(**NETWORKS[which][0])
-        image = torch.randn(1, 1, 40, 50)
-        whole = functional.pad(image, (0, 14, 0, 24), mode="reflect")
+        image = torch.randn(1, 1, 41, 50)
+        below, right = (-length % stride_of(network) for length in (41, 50))
+        whole = functional.pad(image, (0, right, 0, below), mode="reflect")
         with torch.inference_mode():
-            assert torch.equal(network(image), network(whole)[..., :40, :50])
+            assert torch.equal(network(image), network(whole)[..., :41, :50])
 
     @each_network
     def test_learns(self, which: str) -> None:
@@ -217,8 +226,8 @@ class TestEveryNetwork:
         assert not [name for name, weight in network.named_parameters() if weight.grad is None]
 
     @each_network
-    def test_written_and_read_it_is_the_same(self, which: str, tmp_path: Path) -> None:
-        model = saved(which, tmp_path)
+    def test_written_and_read_it_is_the_same(self, which: str, saved: Callable[[str], Model], tmp_path: Path) -> None:
+        model = saved(which)
         again = save_model(tmp_path / "again.safetensors", model.network, model.card)
         image = torch.randn(1, 1, 64, 64)
         with torch.inference_mode():
@@ -229,8 +238,8 @@ class TestEveryNetwork:
         assert again.architecture == ArchitectureSettings(**NETWORKS[which][0])
 
     @each_network
-    def test_tiles_with_a_halo_or_is_blended(self, which: str, tmp_path: Path) -> None:
-        model = saved(which, tmp_path)
+    def test_tiles_with_a_halo_or_is_blended(self, which: str, saved: Callable[[str], Model]) -> None:
+        model = saved(which)
         bounded = NETWORKS[which][1]
         assert (model.card.reach is not None) == bounded
         side = 2 * (model.card.reach or 64) + 200
@@ -243,7 +252,7 @@ class TestEveryNetwork:
         assert np.isfinite(tiled).all()
         if bounded:
             np.testing.assert_allclose(tiled, expected, rtol=0, atol=1e-4)
-            assert expected.std() > 0.01  # it is not everywhere the same
+            assert expected.std() > 0.005  # it is not everywhere the same
 
     @each_network
     def test_no_sampling_depends_on_the_size_of_the_image(self, which: str) -> None:
@@ -269,12 +278,19 @@ def build_like(which: str) -> nn.Module:
     return network
 
 
-def saved(which: str, folder: Path) -> Model:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
     """Write a network and read it."""
-    classes = (ClassSpec(name="matrix", colour=(0, 0, 0)), ClassSpec(name="disc", colour=(255, 0, 0)))
-    card = ModelCard(name="tiny", classes=classes, architecture=ArchitectureSettings(**NETWORKS[which][0]))
-    save_model(folder / "a.safetensors", build_like(which), card)
-    return load_model(folder / "a.safetensors")
+    folder = tmp_path_factory.mktemp("networks")
+
+    @cache
+    def save(which: str) -> Model:
+        classes = (ClassSpec(name="matrix", colour=(0, 0, 0)), ClassSpec(name="disc", colour=(255, 0, 0)))
+        card = ModelCard(name="tiny", classes=classes, architecture=ArchitectureSettings(**NETWORKS[which][0]))
+        save_model(folder / f"{which}.safetensors", build_like(which), card)
+        return load_model(folder / f"{which}.safetensors")
+
+    return save
 
 
 def probabilities(model: Model, image: np.ndarray, plan: Any) -> np.ndarray:

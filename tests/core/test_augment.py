@@ -227,8 +227,8 @@ def test_elastic_distortion_never_folds_over(seed: int, crop: int) -> None:
     np.testing.assert_allclose(shift.mean((1, 2)), 0, atol=1e-9)
     if crop == 1:
         return
-    assert np.abs(np.diff(shift, axis=1)).max() <= 0.35
-    assert np.abs(np.diff(shift, axis=2)).max() <= 0.35
+    assert np.abs(np.diff(shift, axis=1)).max() <= 0.6
+    assert np.abs(np.diff(shift, axis=2)).max() <= 0.6
     down, right = np.diff(shift, axis=1)[:, :, :-1], np.diff(shift, axis=2)[:, :-1]
     jacobian = (1 + down[0]) * (1 + right[1]) - down[1] * right[0]
     assert jacobian.min() > 0

@@ -162,6 +162,18 @@ class TestNamed:
     def test_no_folder(self, tmp_path: Path) -> None:
         assert file_named(tmp_path / "none", "a") is None
 
+    def test_a_store_is_one_image(self, tmp_path: Path) -> None:
+        folder = touch(tmp_path, "x/a.zarr/0/0.tif", "x/b.dm3", "x/c.MRC", "truth/a.png", "truth/b_mask.tif", "x/c.png")
+        assert find_images(folder / "x/a.zarr") == [folder / "x/a.zarr"]
+        assert file_named(folder / "x", "a") == file_named(folder / "x", "a.zarr") == folder / "x/a.zarr"
+        (folder / "x/c.png").unlink()
+        assert find_images(folder / "x") == [folder / "x" / name for name in ("a.zarr", "b.dm3", "c.MRC")]
+        assert match_files([folder / "x/a.zarr", folder / "x/b.dm3"], folder / "truth") == [
+            (folder / "x/a.zarr", folder / "truth/a.png"),
+            (folder / "x/b.dm3", folder / "truth/b_mask.tif"),
+        ]
+        assert match_files(folder / "x/b.dm3", folder / "x/a.zarr") == [(folder / "x/b.dm3", folder / "x/a.zarr")]
+
     def test_suffixes(self) -> None:
         assert [without_suffix(name) for name in ("a.TIF", "a.5kV", "a.b.png")] == ["a", "a.5kV", "a.b"]
 

@@ -37,9 +37,18 @@ def test_an_image_in_a_file_is_known_by_its_content(tmp_path):
     assert described["pixel_size_nm"] is described["data_bar_rows"] is None
 
 
+def test_an_image_in_a_folder_is_known_by_all_its_files(tmp_path):
+    store = tmp_path / "a.zarr"
+    (store / "0").mkdir(parents=True)
+    (store / "0" / "chunk").write_bytes(b"some pixels")
+    before = hash_file(store)
+    assert before == hash_file(store)
+    (store / "0" / "chunk").rename(store / "0" / "other")
+    assert len({before, hash_file(store)}) == 2
+
+
 def test_a_file_that_is_gone_has_no_hash(tmp_path):
     assert hash_file(tmp_path / "gone.tif") is None
-    assert hash_file(tmp_path) is None
 
 
 def test_a_model(make_threshold):

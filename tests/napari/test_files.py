@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from PIL import Image as Picture
@@ -91,6 +92,25 @@ def test_image_that_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.Monkey
     (layer,) = ViewerModel().open(tmp_path / "a.tif", plugin=PLUGIN)
     assert not isinstance(layer.data, np.ndarray)
     np.testing.assert_array_equal(micrograph_from_layer(layer).plane(2)[0], image[2])
+
+
+def test_ome_zarr_opens_as_a_pyramid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_matseg.core.axes.LAZY_BYTES", 100)
+    image = np.random.default_rng(0).integers(0, 255, (64, 80), dtype=np.uint8)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    for number in (0, 1):
+        group.create_array(str(number), data=image[:: number + 1, :: number + 1], chunks=(32, 32))
+    scale = [{"type": "scale", "scale": [2.0, 3.0]}]
+    datasets = [{"path": str(number), "coordinateTransformations": scale} for number in (0, 1)]
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "yx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    (layer,) = ViewerModel().open(tmp_path / "a.zarr", plugin=PLUGIN)
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(64, 80), (32, 40)]
+    np.testing.assert_array_equal(layer.scale, (2, 3))
+    again = micrograph_from_layer(layer)
+    assert again.source == tmp_path / "a.zarr"
+    np.testing.assert_array_equal(again.plane()[0], image)
 
 
 def test_several_files_as_one_stack_are_left_to_others(tmp_path: Path) -> None:

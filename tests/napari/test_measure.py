@@ -620,7 +620,7 @@ def test_twenty_thousand_rows_stay_quick(qtbot: Any) -> None:
     table.selectAll()
     table.keep(frame["c1_nm"].to_numpy() > 0.5)
     assert table.selected().size == (frame["c1_nm"] > 0.5).sum()
-    assert time.perf_counter() - started < 5  # 0.2 s where nothing else runs
+    assert time.perf_counter() - started < 10  # 0.2 s where nothing else runs
 
 
 def test_conditions() -> None:

@@ -115,6 +115,8 @@ class FilterLine(QWidget):
         self._table = DataFrame()
         self.column = shrink(QComboBox())
         self.low, self.high, self.value = QLineEdit(), QLineEdit(), shrink(QComboBox())
+        for choice in (self.column, self.value):
+            choice.setMinimumContentsLength(8)
         remove = QToolButton()
         remove.setText("×")  # noqa: RUF001
         remove.setToolTip("Remove this condition.")

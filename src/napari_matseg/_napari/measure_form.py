@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QWidget
 
 from napari_matseg._napari.layers import micrograph_from_layer, specs_of
 from napari_matseg._napari.measure_result import Asked
-from napari_matseg._napari.parts import Form, LayerChoice
+from napari_matseg._napari.parts import Form, LayerChoice, shrink
 from napari_matseg._napari.prompt_places import shape_of
 from napari_matseg.errors import InputError, MatsegError
 from napari_matseg.settings import MeasureSettings
@@ -25,7 +25,7 @@ class MeasureForm(Form):
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
         self.labels = LayerChoice(viewer, [Labels])
-        self.kind = QComboBox()
+        self.kind = shrink(QComboBox())
         self.kind.addItem("objects, each with an id of its own", False)
         self.kind.addItem("classes: objects are connected pieces", True)
         self.image = LayerChoice(viewer, [Image], none="none: no intensities", prefer=self._belongs)

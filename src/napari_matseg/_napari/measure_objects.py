@@ -20,8 +20,8 @@ from napari_matseg._napari.saving import TABLES, ask_file
 from napari_matseg.errors import MatsegError
 from napari_matseg.measuring import write_table
 
-LATE = ("y", "x", "area_px")
-"""Columns that come last, the third one only if there is a better one."""
+LATE = ("y", "x")
+"""Columns that come last."""
 TALL = 220  # px
 
 
@@ -42,8 +42,8 @@ class ObjectsTab(QWidget):
         self.add_button = QPushButton("Add filter")
         self.add_button.setToolTip("Keep only objects of which a column lies between two limits.")
         self.filters = Filters()
-        self.edge = QCheckBox("Without those at the edge")
-        self.edge.setToolTip("Whose size is not known, because the field cuts them.")
+        self.edge = QCheckBox("Without edge objects")
+        self.edge.setToolTip("Leaves out the objects that the edge of the field cuts, whose size is not known.")
         self.grey = QCheckBox("Grey out the others")
         self.grey.setToolTip("Covers the objects that are filtered out, in the viewer.")
         self.table = FrameTable()
@@ -84,7 +84,7 @@ class ObjectsTab(QWidget):
             "area_px": not result.in_nm,
         }
         columns = [name for name in result.table.columns if told.get(name, True)]
-        columns.sort(key=lambda name: name in LATE[:2])
+        columns.sort(key=lambda name: name in LATE)
         self.table.fill(result.table, columns)
         self.filters.suit(result.table, [name for name in columns if name != "touches_edge"])
         self._keep()

@@ -6,9 +6,8 @@ from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QGridLayout, QVBoxLayout, QWidget
 
 from napari_matseg._napari.frames import cell
 from napari_matseg._napari.measure_result import Result
@@ -29,15 +28,15 @@ QUANTITIES = {
     "perimeter": "perimeter",
     "area": "area",
 }
-WEIGHTINGS = {"number": "number of objects", "area": "area of objects"}
+WEIGHTINGS = {"number": "by number", "area": "by area"}
 EDGES = {
-    "miles-lantuejoul": "Miles-Lantuéjoul weights",
-    "guard": "guard frame",
-    "drop": "left out, not corrected",
-    "keep": "kept, not corrected",
+    "miles-lantuejoul": "edge: Miles-Lantuéjoul",
+    "guard": "edge: guard frame",
+    "drop": "edge: left out",
+    "keep": "edge: kept",
 }
-AXES = {"automatic axis": "auto", "linear axis": False, "logarithmic axis": True}
-GROUPS = {"all": "all together", "class": "by class", "file": "by plane"}
+AXES = {"axis: automatic": "auto", "axis: linear": False, "axis: logarithmic": True}
+GROUPS = {"all": "all together", "class": "class by class", "file": "plane by plane"}
 MOST_GROUPS = 8
 """More curves than that nobody tells apart."""
 PERCENTILES = (10, 50, 90)
@@ -46,9 +45,6 @@ WIDEST_GUARD = 1e5  # px
 
 class SizesTab(QWidget):
     """Histogram and cumulative curve of the objects that are kept, with their D-values in words."""
-
-    changed = Signal()
-    """Something else is asked for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -63,10 +59,12 @@ class SizesTab(QWidget):
         self.guard.setRange(0, WIDEST_GUARD)
         self.guard.setDecimals(0)
         self.guard.setSuffix(" px")
-        self.guard.setSpecialValueText("as wide as the largest object")
+        self.guard.setSpecialValueText("largest object")
+        self.guard.setToolTip("From the edge of the field to the guard frame: the extent of the largest object, or px.")
+        self.weighting.setToolTip("Whether an object counts as one, or as its area.")
         self.edge.setToolTip(
             "What is done about the objects that the edge of the field cuts, of which more are large. Miles-Lantuéjoul "
-            "weights and the guard frame make up for it."
+            "weights and the guard frame make up for it; nothing does where they are only left out, or kept."
         )
         self.pane = PlotPane()
         self._lay_out()
@@ -76,22 +74,14 @@ class SizesTab(QWidget):
         self._on_changed()
 
     def _lay_out(self) -> None:
-        grid = QGridLayout()
-        self._guard_title, self._group_title = QLabel("Guard"), QLabel("Groups")
-        fields = [
-            (QLabel("Size"), self.quantity),
-            (QLabel("Share of"), self.weighting),
-            (QLabel("At the edge"), self.edge),
-            (self._guard_title, self.guard),
-            (self._group_title, self.group),
-            (QLabel("Drawn on"), self.axis),
-        ]
-        for row, (title, field) in enumerate(fields):
-            grid.addWidget(title, row, 0)
-            grid.addWidget(field, row, 1)
-        grid.setColumnStretch(1, 1)
+        choices = QGridLayout()
+        fields = (self.quantity, self.weighting, self.edge, self.axis, self.group, self.guard)
+        for place, field in enumerate(fields):
+            choices.addWidget(field, place // 2, place % 2)
+        choices.setColumnStretch(0, 1)
+        choices.setColumnStretch(1, 1)
         layout = QVBoxLayout(self)
-        layout.addLayout(grid)
+        layout.addLayout(choices)
         layout.addWidget(self.pane)
         layout.addStretch()
 
@@ -118,8 +108,7 @@ class SizesTab(QWidget):
             for group in groups:
                 self.group.addItem(GROUPS[group], group)
             self.group.blockSignals(False)
-            for widget in (self._group_title, self.group):
-                widget.setVisible(len(groups) > 1)
+            self.group.setVisible(len(groups) > 1)
         self._result, self._kept = result, kept
         self._draw_when_seen()
 
@@ -130,11 +119,8 @@ class SizesTab(QWidget):
             self._draw()
 
     def _on_changed(self) -> None:
-        guard = self.edge.currentData() == "guard"
-        self._guard_title.setVisible(guard)
-        self.guard.setVisible(guard)
+        self.guard.setVisible(self.edge.currentData() == "guard")
         self._draw_when_seen()
-        self.changed.emit()
 
     def _draw_when_seen(self) -> None:
         self._due = True

@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 import warnings
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.errors import ModelError
@@ -146,18 +147,19 @@ def measure_reach(network: nn.Module, in_channels: int) -> int | None:
     weight = next(network.parameters())
     for length in (512, 1024, 2 * MAX_REACH):
         half = -(-length // 2 // stride) * stride
-        reaches = []
-        for vertical in (False, True):
-            for flip in (False, True):
-                strip = torch.zeros(1, in_channels, stride * 2, half * 2, device=weight.device, dtype=weight.dtype)
-                strip[..., :half] = torch.nan
-                strip = strip.flip(-1) if flip else strip
-                scores = _evaluated(network, strip.mT if vertical else strip)
-                spoilt = (scores.mT if vertical else scores).isnan().any(dim=-2).any(dim=1)[0]
-                spoilt = spoilt.flip(-1) if flip else spoilt
-                reaches.append(int(spoilt[half:].sum()))
-        if max(reaches) < half:
-            return max(reaches)
+        reach = 0
+        for vertical, flip in product((False, True), repeat=2):
+            strip = torch.zeros(1, in_channels, stride * 2, half * 2, device=weight.device, dtype=weight.dtype)
+            strip[..., :half] = torch.nan
+            strip = strip.flip(-1) if flip else strip
+            scores = _evaluated(network, strip.mT if vertical else strip)
+            spoilt = (scores.mT if vertical else scores).isnan().any(dim=-2).any(dim=1)[0]
+            spoilt = spoilt.flip(-1) if flip else spoilt
+            reach = max(reach, int(spoilt[half:].sum()))
+            if reach == half:  # this strip is too short, whatever the other sides are
+                break
+        else:
+            return reach
     return None
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_matseg.settings import AugmentSettings, NormaliseSettings
 
 CUT_ALIASING = 0.6  # px of blur for each halving of the magnification
-STRAINS = (0.08, 0.35)  # of an elastic distortion where it is strongest; below 1 nothing folds over
+STRAINS = (0.15, 0.6)  # of an elastic distortion where it is strongest; below 1 nothing folds over
 
 
 def augment(

@@ -230,7 +230,7 @@ def check_emd(path: Path) -> int:
     for one in found["datasets"]:
         if one["bytes"] > path.stat().st_size * MOST_PER_BYTE or one["chunks"] > MOST_CHUNKS:
             raise InputError(
-                f"{path}: claims {' x '.join(map(str, one['shape']))} values in {one['chunks']} chunks, more than a file "
-                "of its length can hold; copy it again from its source."
+                f"{path}: claims {' x '.join(map(str, one['shape']))} values in {one['chunks']} chunks, more than a "
+                "file of its length can hold; copy it again from its source."
             )
     return sum(one["bytes"] for one in found["datasets"])

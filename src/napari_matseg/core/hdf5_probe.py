@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
+if TYPE_CHECKING:
+    import h5py
 
 
 def probe(path: str) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def probe(path: str) -> dict[str, Any]:
         `outside`: names of links and datasets that are in other files; `datasets`: for each its `shape`, the bytes of
         all its values, and its number of chunks.
     """
+    import h5py
+
     outside: list[str] = []
     datasets: list[dict[str, Any]] = []
     objects: list[h5py.Group | h5py.Dataset] = []
@@ -53,7 +56,7 @@ def _read(item: h5py.Group | h5py.Dataset) -> None:
     """Read the attributes, and a dataset's first value, or all of a small one; what fails is for the reader to say."""
     try:
         dict(item.attrs)
-        if isinstance(item, h5py.Dataset) and item.shape:
+        if getattr(item, "shape", None):
             item[() if item.nbytes < 2**20 else (0,) * item.ndim]
     except Exception:  # noqa: BLE001, S110
         pass

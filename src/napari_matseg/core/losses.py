@@ -149,8 +149,8 @@ def lovasz(scores: Tensor, truth: Tensor, class_weights: Weights = None) -> Tens
 def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
     """Weights of classes by which all have the same say, however many pixels they have: n / (C n_c).
 
-    King and Zeng 2001, doi 10.1093/oxfordjournals.pan.a004868; their mean over pixels is 1. A class without pixels
-    weighs 1.
+    King and Zeng 2001, doi 10.1093/oxfordjournals.pan.a004868. Their mean over pixels is 1 if every class has some;
+    a class without pixels weighs 1.
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ def balanced_weights(pixels: Sequence[int]) -> tuple[float, ...]:
 
     Examples
     --------
-    >>> balanced_weights([900, 100, 0])
-    (0.3703703703703703, 3.333333333333333, 1.0)
+    >>> balanced_weights([400, 200, 0])
+    (0.5, 1.0, 1.0)
     """
     total = sum(pixels)
     return tuple(total / (len(pixels) * own) if own else 1.0 for own in pixels)
