@@ -204,6 +204,17 @@ def windows() -> None:
         _shoot(viewer, "mistakes")
 
         viewer.window.remove_dock_widget(dock)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Measure")
+        _widen(viewer, dock, 470)
+        widget.form.labels.layer = viewer.layers["true objects"]
+        for layer in list(viewer.layers)[1:]:
+            layer.visible = layer.name == "true objects"
+        viewer.layers.selection.active = viewer.layers["true objects"]
+        _run(widget)
+        widget.objects.table.selectRow(11)
+        _shoot(viewer, "measure")
+
+        viewer.window.remove_dock_widget(dock)
         for layer in list(viewer.layers)[1:]:
             viewer.layers.remove(layer)
         dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Points to masks")

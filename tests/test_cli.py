@@ -16,6 +16,7 @@ import pytest
 import tifffile
 import torch
 import yaml
+import zarr
 from PIL import Image
 
 from napari_matseg import __version__, cli
@@ -111,6 +112,13 @@ class TestSegment:
         assert record["model"]["name"] == "tiny"
         assert record["pixels"] == {name: int((labels == i).sum()) for i, name in enumerate(record["fractions"])}
         assert out.startswith("data/a.tif -> out/deep/a_labels.tif: matrix ")
+
+    def test_a_folder_that_is_an_image(self, segment: Run) -> None:
+        pixels = tifffile.imread(put("a.tif"))
+        zarr.save_array("b.zarr", pixels)
+        assert segment("a.tif", "b.zarr")[0] == 0
+        np.testing.assert_array_equal(tifffile.imread("b_labels.tif"), tifffile.imread("a_labels.tif"))
+        assert len(json.loads(Path("b_record.json").read_text())["image"]["sha256"]) == 64
 
     def test_results_go_here_unless_told_otherwise(self, segment: Run) -> None:
         put("a.tif")

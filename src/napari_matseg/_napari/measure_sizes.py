@@ -78,8 +78,9 @@ class SizesTab(QWidget):
         fields = (self.quantity, self.weighting, self.edge, self.axis, self.group, self.guard)
         for place, field in enumerate(fields):
             choices.addWidget(field, place // 2, place % 2)
-        choices.setColumnStretch(0, 1)
-        choices.setColumnStretch(1, 1)
+            field.setMinimumWidth(1)
+        choices.setColumnStretch(0, 4)
+        choices.setColumnStretch(1, 3)
         layout = QVBoxLayout(self)
         layout.addLayout(choices)
         layout.addWidget(self.pane)
@@ -152,11 +153,13 @@ def in_words(sizes: Sizes, by: str) -> str:
     """Say what a distribution comes to, as rich text."""
     unit = sizes.unit.replace("2", "²")
     values = (f"D{percent}&nbsp;{cell(sizes.quantile(percent / 100, by))}" for percent in PERCENTILES)
-    left_out = sizes.n_seen - sizes.values.size
+    n = sizes.values.size
+    left_out = sizes.n_seen - n
+    spread = f", standard deviation {cell(sizes.std(by))}" if n > 1 else ""
     lines = [
         f"<b>{', '.join(values)} {unit}</b> by {by}",
-        f"Mean {cell(sizes.mean(by))}, standard deviation {cell(sizes.std(by))} {unit}",
-        f"{sizes.values.size} objects" + (f", and {left_out} that the edge cuts or rules out" if left_out else ""),
+        f"Mean {cell(sizes.mean(by))}{spread} {unit}",
+        f"{n} object{'s' * (n != 1)}" + (f", and {left_out} that the edge cuts or rules out" if left_out else ""),
         f"Edge: {escape(sizes.edge)}",
     ]
     return "<br>".join(lines)

@@ -129,25 +129,30 @@ def in_words(spacing: Spacing) -> str:
     """Say what came out, as rich text."""
     path, near = spacing.path, spacing.neighbours
     lines = [
-        f"<b>Mean free path {cell(path.mean_free_path)} {path.unit}</b> between {escape(spacing.what)}; "
-        f"mean chord within {cell(path.mean_chord)} {path.unit}. (1 - V<sub>V</sub>) / N<sub>L</sub> with "
+        f"<b>Mean free path {_told(path.mean_free_path)} {path.unit}</b> between {escape(spacing.what)}; "
+        f"mean chord within {_told(path.mean_chord)} {path.unit}. (1 - V<sub>V</sub>) / N<sub>L</sub> with "
         f"V<sub>V</sub> = {path.fraction:.2%}.",
-        f"<b>Nearest neighbour {cell(near.mean)} ± {cell(near.std)} {near.unit}</b> from centre to centre; strewn at "
-        f"random it would be {cell(near.random_mean)} {near.unit}, so the ratio of Clark and Evans is "
-        f"{cell(near.ratio)}. {near.distances.size} of {near.n_seen} objects, filtered out or not, are nearer to their "
+        f"<b>Nearest neighbour {_told(near.mean)} ± {_told(near.std)} {near.unit}</b> from centre to centre; strewn at "
+        f"random it would be {_told(near.random_mean)} {near.unit}, so the ratio of Clark and Evans is "
+        f"{_told(near.ratio)}. {near.distances.size} of {near.n_seen} objects, filtered out or not, are nearer to their "
         "neighbour than to the edge, and are counted with the weights that this asks for.",
     ]
     for size in spacing.grains:
         mean = (
-            f"mean diameter {cell(size.mean_diameter_um)} µm, {size.counted:.0f} grains"
+            f"mean diameter {_told(size.mean_diameter_um)} µm, {size.counted:.0f} grains"
             if size.method == "planimetric"
-            else f"mean intercept {cell(size.mean_intercept_um)} µm, {size.counted:.0f} crossings"
+            else f"mean intercept {_told(size.mean_intercept_um)} µm, {size.counted:.0f} crossings"
         )
         lines.append(
-            f"<b>Grain size G = {size.g:.2f}</b> ({size.ci95_low:.2f} to {size.ci95_high:.2f}), ASTM E112 "
+            f"<b>Grain size G = {_told(size.g)}</b> ({_told(size.ci95_low)} to {_told(size.ci95_high)}), ASTM E112 "
             f"{size.method}; {mean}. Interval: {escape(size.interval)}."
         )
     return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def _told(value: float) -> str:
+    """Write a number, or that it cannot be said."""
+    return cell(value) or "not known"
 
 
 def _measure(result: Result, what: str, class_id: int, grains: int | None) -> Generator[Progress, None, Spacing]:
