@@ -110,7 +110,7 @@ def test_rows_that_were_segmented_are_in_the_file(classes_yx: np.ndarray, tmp_pa
 def test_planes_are_fields(classes_yx: np.ndarray) -> None:
     stack = Micrograph(np.stack([classes_yx, np.zeros_like(classes_yx)]), "ZYX")
     found = measure(stack, Micrograph(np.ones((2, 40, 60), np.uint16), "ZYX"), classes=CLASSES)
-    assert [field.name for field in found.fields] == ["image, plane 1", "image, plane 2"]
+    assert [field.name for field in found.fields] == ["image, plane 0", "image, plane 1"]
     assert found.table["plane"].unique().tolist() == [0]
     assert found.fractions()["fields"].tolist() == [2, 2, 2]
     assert found.table["intensity_mean"].tolist() == [1.0] * 5

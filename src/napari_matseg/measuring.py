@@ -559,5 +559,5 @@ def _field(
     )
     name = labels.name if labels.source is None else labels.source.name
     if labels.n_planes > 1:
-        name = f"{name}, plane {plane + 1}"
+        name = f"{name}, plane {plane}"
     return Field(name, table, (rows.stop - rows.start, labels.shape_yx[1]), rows.start, size, specs, pixels, std)

@@ -134,8 +134,8 @@ def in_words(spacing: Spacing) -> str:
         f"V<sub>V</sub> = {path.fraction:.2%}.",
         f"<b>Nearest neighbour {_told(near.mean)} ± {_told(near.std)} {near.unit}</b> from centre to centre; strewn at "
         f"random it would be {_told(near.random_mean)} {near.unit}, so the ratio of Clark and Evans is "
-        f"{_told(near.ratio)}. {near.distances.size} of {near.n_seen} objects, filtered out or not, are nearer to their "
-        "neighbour than to the edge, and are counted with the weights that this asks for.",
+        f"{_told(near.ratio)}. {near.distances.size} of {near.n_seen} objects, filtered out or not, are nearer to "
+        "their neighbour than to the edge, and are counted with the weights that this asks for.",
     ]
     for size in spacing.grains:
         mean = (
