@@ -49,9 +49,9 @@ def main() -> None:
     session = PromptSession(PromptSettings(cache_gb=0))
     ways: dict[str, Callable[[Path], np.ndarray]] = {
         "particles": lambda path: segment(path, loaded=particles, instances=True).instances,
-        "particles, centres, compact": lambda path: finish(
-            find_steps(path, CentreSettings(), session, loaded=particles)
-        ).labels,
+        "particles, centres, compact": lambda path: (
+            finish(find_steps(path, CentreSettings(), session, loaded=particles)).labels
+        ),
     }
     with tempfile.TemporaryDirectory() as temporary:
         for number, (way, objects_of) in enumerate(ways.items(), start=1):

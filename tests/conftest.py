@@ -129,7 +129,7 @@ def make_threshold() -> Callable[..., Model]:
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             grey = image.mean(dim=1, keepdim=True)
-            depth = [grey - 0.5] if self.distance else []
+            depth = [8 * grey - 4] if self.distance else []
             return torch.cat([torch.zeros_like(grey), grey, *depth], dim=1)
 
     def make(

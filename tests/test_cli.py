@@ -19,7 +19,7 @@ import yaml
 import zarr
 from PIL import Image
 
-from napari_matseg import __version__, cli
+from napari_matseg import __version__
 from napari_matseg.core import checkpoints, synthetic
 from napari_matseg.core import train as training
 from napari_matseg.core.checkpoints import load_model, read_card

@@ -83,7 +83,7 @@ def test_measure_of_several_files(run: Run, labels: Path) -> None:
 
 def test_one_bad_file_stops_nothing(run: Run, labels: Path) -> None:
     Path("bad.tif").write_bytes(b"no image")
-    status, out, err = run("measure", "bad.tif", labels, "-o", "out")
+    status, _, err = run("measure", "bad.tif", labels, "-o", "out")
     assert status == 2
     assert "bad.tif" in err
     assert "1 of 2 files failed" in err

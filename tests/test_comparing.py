@@ -126,10 +126,10 @@ def test_what_cannot_be_compared(two: list[tuple[Path, Path]], tmp_path: Path) -
     with pytest.raises(InputError, match="nothing to compare"):
         compare([])
     tifffile.imwrite(tmp_path / "small.tif", np.ones((3, 4), np.uint8))
-    with pytest.raises(InputError, match="small.tif.* neither cropped nor scaled"):
+    with pytest.raises(InputError, match=r"small\.tif.* neither cropped nor scaled"):
         compare([(two[0][0], tmp_path / "small.tif")], OBJECTS)
     tifffile.imwrite(tmp_path / "float.tif", np.ones((20, 20), np.float32))
-    with pytest.raises(InputError, match="float.tif: a prediction must be whole numbers"):
+    with pytest.raises(InputError, match=r"float\.tif: a prediction must be whole numbers"):
         compare([(tmp_path / "float.tif", two[0][1])], OBJECTS)
 
 

@@ -37,7 +37,10 @@ def test_import_loads_nothing_of_weight() -> None:
 # They define modules of torch's, or work with nothing else, and are imported only where one is needed.
 NETWORKS = {
     f"napari_matseg.core.{name}"
-    for name in ("prompt_check", "prompt_losses", "prompt_train", "sam.compact", "sam.tiny_vit")
+    for name in (
+        *("mix_transformer", "networks", "tokens", "vit_adapter"),
+        *("prompt_check", "prompt_losses", "prompt_train", "sam.compact", "sam.tiny_vit"),
+    )
 }
 
 

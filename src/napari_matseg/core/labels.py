@@ -75,7 +75,7 @@ def _owners(landscape: Landscape) -> np.ndarray:
 
 
 def _numbered(objects_yx: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number objects from 1 in reading order."""
+    """Give objects numbers from 1 in reading order."""
     values, first, place = np.unique(objects_yx, return_index=True, return_inverse=True)
     inside = values > 0
     number = np.zeros(len(values), dtype=np.uint32)
