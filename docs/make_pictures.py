@@ -66,7 +66,8 @@ def _overlay(kind: Kind) -> Image.Image:
 def sizes() -> None:
     """Draw the size distribution of the demo's particles, as `napari-matseg measure --figures` does."""
     from napari_matseg.core.figures.plot import save_plot
-    from napari_matseg.measuring import measure, plots_of
+    from napari_matseg.measuring import measure
+    from napari_matseg.reporting import plots_of
 
     demo = demo_micrograph("particles")
     labels_yx = demo.sample.truth_yx[: demo.data_bar[0]]

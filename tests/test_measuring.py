@@ -18,15 +18,12 @@ from napari_matseg.errors import InputError
 from napari_matseg.measuring import (
     Measured,
     measure_steps,
-    plots_of,
     put_together,
     read_grains,
-    save_figures,
-    save_measured,
-    save_report,
     size_rows,
     sizes_of,
 )
+from napari_matseg.reporting import plots_of, save_figures, save_measured, save_report
 from napari_matseg.settings import ClassSpec, MeasureSettings
 
 CLASSES = (

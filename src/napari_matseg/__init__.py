@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from napari_matseg.core.prompts import Prompt, make_prompts
     from napari_matseg.core.read import read
     from napari_matseg.errors import MatsegError
-    from napari_matseg.measuring import Measured, measure, measure_steps, save_measured, sizes_of
+    from napari_matseg.measuring import Measured, measure, measure_steps, sizes_of
     from napari_matseg.pipeline import Segmentation, save, segment, segment_steps, train
     from napari_matseg.prompting import Objects, find_steps, prompt_steps, save_objects
+    from napari_matseg.reporting import save_measured
     from napari_matseg.settings import (
         CentreSettings,
         ClassSpec,
@@ -68,7 +69,7 @@ _HOMES = {
     "Measured": "measuring",
     "measure": "measuring",
     "measure_steps": "measuring",
-    "save_measured": "measuring",
+    "save_measured": "reporting",
     "sizes_of": "measuring",
     "CentreSettings": "settings",
     "EvaluateSettings": "settings",

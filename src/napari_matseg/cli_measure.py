@@ -141,7 +141,8 @@ def measure(
 ) -> None:
     """Measure objects and phases: a table of objects, size distributions, phase fractions."""
     from napari_matseg.batch import match
-    from napari_matseg.measuring import measure_steps, save_figures, save_measured, save_report
+    from napari_matseg.measuring import measure_steps
+    from napari_matseg.reporting import save_figures, save_measured, save_report
 
     settings = _settings(
         MeasureSettings,
@@ -268,7 +269,8 @@ def _short(rows: Sequence[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
 
 def _together(done: Sequence[Measured], out: Path, settings: MeasureSettings, *, figures: bool) -> Measured:
     """Tables of several images."""
-    from napari_matseg.measuring import put_together, save_figures, save_measured
+    from napari_matseg.measuring import put_together
+    from napari_matseg.reporting import save_figures, save_measured
 
     together = put_together(done)
     save_measured(together, out, ALL, settings)
@@ -280,7 +282,8 @@ def _together(done: Sequence[Measured], out: Path, settings: MeasureSettings, *,
 def _report(measured: Measured, settings: MeasureSettings, *, as_json: bool) -> None:
     """Print what all images came to."""
     from napari_matseg.core.export import to_json
-    from napari_matseg.measuring import rows_of, size_rows
+    from napari_matseg.measuring import size_rows
+    from napari_matseg.reporting import rows_of
 
     fractions = measured.fractions()
     sizes = size_rows(measured, settings)

@@ -1,4 +1,4 @@
-"""From labels to tables, size distributions and phase fractions, and to the files that hold them.
+"""From labels to tables, size distributions and phase fractions; `reporting` writes them to files.
 
 Plane by plane, each of which is a field: what several fields give is put together last, so that the correction for the
 edge is each field's own.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import make_folder, read_labels_info, write_csv, write_json
-from napari_matseg.core.figures.plot import save_plot
+from napari_matseg.core.export import read_labels_info
 from napari_matseg.core.labels import label_objects
 from napari_matseg.core.measure.fractions import one_field_std, phase_fractions
 from napari_matseg.core.measure.grains import grains_of
@@ -27,18 +25,15 @@ from napari_matseg.errors import InputError
 from napari_matseg.settings import MeasureSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
     from typing import Literal
 
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-    from napari_matseg.core.figures.plot import Plot
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import ClassSpec
-
-PLOTTED = {"size": "Size distribution", "fraction": "Phase fractions"}
-ENDINGS = ("_measurements.csv", "_sizes.csv", "_fractions.csv", "_measured.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,158 +265,6 @@ def put_together(measured: Sequence[Measured]) -> Measured:
     return Measured(tuple(field for one in measured for field in one.fields), record)
 
 
-def save_measured(
-    measured: Measured, folder: str | Path, stem: str, settings: MeasureSettings | None = None
-) -> dict[str, Path]:
-    """Write tables and record.
-
-    Parameters
-    ----------
-    measured : Measured
-    folder : path
-        Made if it is missing.
-    stem : str
-        What the names of the files begin with.
-    settings : MeasureSettings, optional
-
-    Returns
-    -------
-    dict
-        Files by what they hold: `measurements`, `sizes`, `fractions` where there are classes, and `record`.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
-    folder = Path(folder)
-    make_folder(folder)
-    files = {
-        what: folder / f"{stem}{ending}"
-        for what, ending in zip(("measurements", "sizes", "fractions", "record"), ENDINGS, strict=True)
-    }
-    write_table(files["measurements"], measured.table)
-    write_csv(files["sizes"], size_rows(measured, settings))
-    fractions = measured.fractions()
-    if fractions is None:
-        del files["fractions"]
-    else:
-        write_table(files["fractions"], fractions)
-    write_json(files["record"], measured.record | {"outputs": {what: str(path) for what, path in files.items()}})
-    return files
-
-
-def save_figures(
-    measured: Measured, folder: str | Path, stem: str, settings: MeasureSettings | None = None
-) -> dict[str, Path]:
-    """Draw size distribution and phase fractions, as SVG with their data as CSV beside it.
-
-    Returns
-    -------
-    dict
-        Files by what they show: `size figure`, and `fraction figure` where there are classes.
-
-    Raises
-    ------
-    InputError
-        If sizes of different units would come together.
-    OutputError
-        If a file cannot be written.
-    """
-    folder = Path(folder)
-    make_folder(folder)
-    files: dict[str, Path] = {}
-    for what, plot in plots_of(measured, settings).items():
-        files[f"{what} figure"], _ = save_plot(plot, folder / f"{stem}_{what}_figure.svg")
-    return files
-
-
-def plots_of(measured: Measured, settings: MeasureSettings | None = None) -> dict[str, Plot]:
-    """Figures of what was measured, by what they show: `size`, and `fraction` where there are classes."""
-    from napari_matseg.core.figures.fractions import fractions_figure
-    from napari_matseg.core.figures.sizes import size_figure
-
-    settings = settings or MeasureSettings()
-    by_class = measured.fields[0].classes[1:]
-    groups = sizes_of(measured, settings, "class" if len(by_class) > 1 else "all")
-    name = measured.fields[0].name if len(measured.fields) == 1 else f"{len(measured.fields)} fields"
-    names = [Path(name).stem if group == "all" else group for group in groups]
-    plots = {"size": size_figure(list(groups.values()), names, by=settings.weighting)}
-    fractions = measured.fractions()
-    if fractions is not None:
-        plots["fraction"] = fractions_figure(fractions, measured.fields[0].classes)
-    return plots
-
-
-def save_report(
-    measured: Measured,
-    folder: str | Path,
-    stem: str,
-    labels: str | Path | np.ndarray | Micrograph,
-    image: str | Path | np.ndarray | Micrograph | None = None,
-    settings: MeasureSettings | None = None,
-    *,
-    more: Mapping[str, Any] | None = None,
-) -> dict[str, Path]:
-    """Write a page for the first plane: image, overlay, tables, figures, and what was done.
-
-    Parameters
-    ----------
-    measured : Measured
-    folder, stem
-        Where to, and what the name of the file begins with.
-    labels, image
-        What `measure_steps` was given.
-    settings : MeasureSettings, optional
-    more : mapping, optional
-        Further tables by their headings.
-
-    Returns
-    -------
-    dict
-        The file, as `report`.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    from napari_matseg.core.report import write_report
-
-    settings = settings or MeasureSettings()
-    folder = Path(folder)
-    make_folder(folder)
-    path = folder / f"{stem}_report.html"
-    drawn, seen = as_micrograph(labels, find_bar=False), None if image is None else as_micrograph(image)
-    field = measured.fields[0]
-    labels_yx = drawn.plane()[0]
-    tables: dict[str, Any] = {
-        f"Sizes of {row['name']}" if row["of"] == "class" else "Sizes": {
-            name: value for name, value in row.items() if name not in ("of", "name")
-        }
-        for row in size_rows(measured, settings)
-        if row["of"] != "all"
-    }
-    fractions = measured.fractions()
-    if fractions is not None:
-        tables["Phase fractions"] = fractions
-    write_report(
-        path,
-        stem,
-        np.zeros_like(labels_yx) if seen is None else seen.plane()[0],
-        labels_yx,
-        classes=field.classes or None,
-        pixel_size_nm=field.pixel_size_nm,
-        data_bar=None if seen is None else seen.data_bar,
-        tables={**tables, **(more or {})},
-        plots={PLOTTED[what]: plot for what, plot in plots_of(measured, settings).items()},
-        objects=measured.table,
-        objects_file=f"{stem}{ENDINGS[0]}",
-        record=measured.record,
-    )
-    return {"report": path}
-
-
 def read_grains(
     labels: Sequence[str | Path],
     boundary: str | None = None,
@@ -473,22 +316,6 @@ def read_grains(
             "give fields of one magnification, or the pixel size."
         )
     return fields, next(iter(sizes), None)
-
-
-def write_table(path: Path, table: DataFrame) -> None:
-    """Write a table as CSV, with its header even where there are no rows.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    write_csv(path, rows_of(table), columns=[str(name) for name in table.columns])
-
-
-def rows_of(table: DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table, by the names of its columns."""
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _class_id(wanted: str, classes: Sequence[ClassSpec] | None, name: str) -> int:

@@ -23,7 +23,7 @@ from napari_matseg._napari.parts import FLAG_COLOUR, RunBar, Scroll, text_label
 from napari_matseg._napari.prompt_places import plane_on_view
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import InputError, MatsegError
-from napari_matseg.measuring import save_figures, save_measured, save_report
+from napari_matseg.reporting import save_figures, save_measured, save_report
 
 WIDTH, HEIGHT = 400, 760  # px
 AGAIN = "These are the numbers of {}; press Measure again for those of the layer that is chosen."

@@ -18,7 +18,7 @@ from napari_matseg._napari.measure_link import NONE, Link
 from napari_matseg._napari.measure_result import Result
 from napari_matseg._napari.saving import TABLES, ask_file
 from napari_matseg.errors import MatsegError
-from napari_matseg.measuring import write_table
+from napari_matseg.reporting import write_table
 
 LATE = ("y", "x")
 """Columns that come last."""
