@@ -179,7 +179,7 @@ class Scores:
         The coefficient of community of Jaccard (1912), New Phytologist 11, 37-50,
         doi 10.1111/j.1469-8137.1912.tb05611.x.
         """
-        return _ratio(self._hits, self._union)
+        return ratio_of(self._hits, self._union)
 
     @property
     def dice(self) -> NDArray[np.float64]:
@@ -187,7 +187,7 @@ class Scores:
 
         The coincidence index of Dice (1945), Ecology 26, 297-302, doi 10.2307/1932409.
         """
-        return _ratio(2 * self._hits, self.pixels_truth + self.pixels_prediction)
+        return ratio_of(2 * self._hits, self.pixels_truth + self.pixels_prediction)
 
     @property
     def precision(self) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ class Scores:
 
         The pertinency factor of Kent et al. (1955), American Documentation 6, 93-101.
         """
-        return _ratio(self._hits, self.pixels_prediction)
+        return ratio_of(self._hits, self.pixels_prediction)
 
     @property
     def recall(self) -> NDArray[np.float64]:
@@ -203,12 +203,12 @@ class Scores:
 
         The recall factor of Kent et al. (1955), American Documentation 6, 93-101.
         """
-        return _ratio(self._hits, self.pixels_truth)
+        return ratio_of(self._hits, self.pixels_truth)
 
     @property
     def class_accuracy(self) -> NDArray[np.float64]:
         """(TP + TN) / pixels: how often "of this class, or not" is right."""
-        return 1 - _ratio(self._union - self._hits, np.full_like(self._union, self._pixels))
+        return 1 - ratio_of(self._union - self._hits, np.full_like(self._union, self._pixels))
 
     @property
     def mean_iou(self) -> float:
@@ -226,12 +226,12 @@ class Scores:
 
         Background is a class like the others. A wrong pixel counts twice, as FN of one class and FP of another.
         """
-        return float(_ratio(self._hits.sum(), self._union.sum()))
+        return float(ratio_of(self._hits.sum(), self._union.sum()))
 
     @property
     def accuracy(self) -> float:
         """Share of the pixels that are right."""
-        return float(_ratio(self._hits.sum(), self._pixels))
+        return float(ratio_of(self._hits.sum(), self._pixels))
 
     @property
     def frequency_weighted_iou(self) -> float:
@@ -240,7 +240,7 @@ class Scores:
         As in Long, Shelhamer and Darrell (2015), doi 10.1109/CVPR.2015.7298965.
         """
         occurs = self.pixels_truth > 0
-        return float(_ratio((self.pixels_truth[occurs] * self.iou[occurs]).sum(), self._pixels))
+        return float(ratio_of((self.pixels_truth[occurs] * self.iou[occurs]).sum(), self._pixels))
 
     def to_dict(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Give all of it in plain types, ready for JSON.
@@ -265,13 +265,13 @@ class Scores:
         names = self._names(class_names)
         pixels = {"truth": self.pixels_truth, "prediction": self.pixels_prediction}
         return {
-            **{ratio: dict(zip(names, map(_plain, values), strict=True)) for ratio, values in self._by_class.items()},
+            **{ratio: dict(zip(names, map(plain, values), strict=True)) for ratio, values in self._by_class.items()},
             "pixels": {name: {side: int(n[i]) for side, n in pixels.items()} for i, name in enumerate(names)},
-            "mean_iou": _plain(self.mean_iou),
-            "mean_dice": _plain(self.mean_dice),
-            "pooled_iou": _plain(self.pooled_iou),
-            "accuracy": _plain(self.accuracy),
-            "frequency_weighted_iou": _plain(self.frequency_weighted_iou),
+            "mean_iou": plain(self.mean_iou),
+            "mean_dice": plain(self.mean_dice),
+            "pooled_iou": plain(self.pooled_iou),
+            "accuracy": plain(self.accuracy),
+            "frequency_weighted_iou": plain(self.frequency_weighted_iou),
         }
 
     def rows(self, class_names: Sequence[str]) -> list[dict[str, str | float | None]]:
@@ -298,12 +298,12 @@ class Scores:
         rows: list[dict[str, str | float | None]] = [
             {
                 "class": name,
-                **{column: _plain(values[i]) for column, values in ratios.items()},
+                **{column: plain(values[i]) for column, values in ratios.items()},
                 **{column: int(n[i]) for column, n in pixels.items()},
             }
             for i, name in enumerate(self._names(class_names))
         ]
-        means = {column: _plain(_mean(values)) for column, values in ratios.items()}
+        means = {column: plain(_mean(values)) for column, values in ratios.items()}
         return [*rows, {"class": "mean", **means, **dict.fromkeys(pixels)}]
 
     @property
@@ -383,8 +383,15 @@ def _no_class(arrays: list[NDArray[Any]], n_classes: int, ignore: int | None) ->
     )
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    part, whole = np.asarray(part), np.asarray(whole)
+def ratio_of(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
+    """Divide counts; what is 0/0 is NaN.
+
+    Examples
+    --------
+    >>> ratio_of([1, 0], [2, 0])
+    array([0.5, nan])
+    """
+    part, whole = np.broadcast_arrays(part, whole)
     ratio = np.full(whole.shape, np.nan)
     np.divide(part, whole, out=ratio, where=whole > 0)
     return ratio
@@ -395,5 +402,8 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def plain(value: float) -> float | None:
+    """Give a number as JSON knows it: None instead of NaN, and no numpy."""
+    if np.isnan(value):
+        return None
+    return value if isinstance(value, int) else float(value)

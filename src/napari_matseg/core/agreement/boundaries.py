@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.metrics import list_values
+from napari_matseg.core.metrics import list_values, ratio_of
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,12 +117,12 @@ class BoundaryScores:
     @property
     def precision(self) -> NDArray[np.float64]:
         """Share of the predicted boundary that is near the true one."""
-        return _ratio(self.counts.predicted_near, self.counts.predicted)
+        return ratio_of(self.counts.predicted_near, self.counts.predicted)
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """Share of the true boundary that is near the predicted one."""
-        return _ratio(self.counts.truth_near, self.counts.truth)
+        return ratio_of(self.counts.truth_near, self.counts.truth)
 
     @property
     def f1(self) -> NDArray[np.float64]:
@@ -131,19 +131,19 @@ class BoundaryScores:
         crossed = self.counts.predicted_near.astype(float) * self.counts.truth + (
             self.counts.truth_near.astype(float) * self.counts.predicted
         )
-        f1 = _ratio(2 * product, crossed)
+        f1 = ratio_of(2 * product, crossed)
         f1[(crossed == 0) & (self.counts.predicted + self.counts.truth > 0)] = 0
         return f1
 
     @property
     def hausdorff95(self) -> NDArray[np.float64]:
         """Mean over images of the 95th percentile of the Hausdorff distance, in pixels."""
-        return _ratio(self.counts.hausdorff_px, self.counts.images)
+        return ratio_of(self.counts.hausdorff_px, self.counts.images)
 
     @property
     def hausdorff95_nm(self) -> NDArray[np.float64]:
         """The same in nm; NaN where an image has no pixel size."""
-        return _ratio(self.counts.hausdorff_nm, self.counts.images)
+        return ratio_of(self.counts.hausdorff_nm, self.counts.images)
 
     @property
     def mean_f1(self) -> float:
@@ -334,9 +334,3 @@ def _distances(
 
 def _percentile(distances: tuple[NDArray[np.float64], NDArray[np.float64]]) -> float:
     return max(float(np.percentile(directed, PERCENTILE)) for directed in distances)
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    ratio = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio

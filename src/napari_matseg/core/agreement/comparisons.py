@@ -16,7 +16,7 @@ from napari_matseg.core.agreement.size_errors import fraction_errors, size_error
 from napari_matseg.core.labels import label_objects
 from napari_matseg.core.measure.shapes import measure_objects
 from napari_matseg.core.measure.sizes import pool, size_distribution
-from napari_matseg.core.metrics import Counts, Scores, count
+from napari_matseg.core.metrics import Counts, Scores, count, plain
 from napari_matseg.core.truth import IGNORE
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ class ClassComparison:
         classes: Rows = list(scores.rows(self.class_names))
         for row, drawn in zip(classes, outlines.rows(self.class_names), strict=False):  # the last is of the means
             row |= drawn
-        classes[-1]["boundary_f1"] = _plain(outlines.mean_f1)
+        classes[-1]["boundary_f1"] = plain(outlines.mean_f1)
         for name in ("iou", "dice"):
             bounds = self._interval(attrgetter(name))
             for bound, values in zip(("low", "high"), bounds, strict=True):
                 for row, value in zip(classes, values, strict=False):
-                    row[f"{name}_{bound}"] = _plain(value)
+                    row[f"{name}_{bound}"] = plain(value)
         overall: Rows = []
         for name in ("pooled_iou", "mean_iou", "mean_dice", "accuracy", "frequency_weighted_iou"):
-            low, high = map(_plain, self._interval(attrgetter(name)))
-            overall.append({"figure": name, "value": _plain(getattr(scores, name)), "low": low, "high": high})
+            low, high = map(plain, self._interval(attrgetter(name)))
+            overall.append({"figure": name, "value": plain(getattr(scores, name)), "low": low, "high": high})
         confusion = [
             {"truth": name, **{other: int(n) for other, n in zip(self.class_names, row, strict=True)}}
             for name, row in zip(self.class_names, scores.counts.confusion, strict=True)
@@ -117,11 +117,11 @@ class ClassComparison:
         scores, outlines = Scores(self.counts[i]), BoundaryScores(self.boundaries[i])
         return {
             "file": self.images[i],
-            "pooled_iou": _plain(scores.pooled_iou),
-            "mean_iou": _plain(scores.mean_iou),
-            "accuracy": _plain(scores.accuracy),
-            "mean_boundary_f1": _plain(outlines.mean_f1),
-            **{f"iou {name}": _plain(value) for name, value in zip(self.class_names, scores.iou, strict=True)},
+            "pooled_iou": plain(scores.pooled_iou),
+            "mean_iou": plain(scores.mean_iou),
+            "accuracy": plain(scores.accuracy),
+            "mean_boundary_f1": plain(outlines.mean_f1),
+            **{f"iou {name}": plain(value) for name, value in zip(self.class_names, scores.iou, strict=True)},
         }
 
     def _interval(self, score: Callable[[Scores], Any]) -> tuple[Any, Any]:
@@ -186,7 +186,7 @@ class ObjectComparison:
             bounds = self._interval(attrgetter(name))
             for bound, values in zip(("low", "high"), bounds, strict=True):
                 for row, value in zip(objects, values, strict=True):
-                    row[f"{name}_{bound}"] = _plain(value)
+                    row[f"{name}_{bound}"] = plain(value)
         counts = scores.counts
         overall: Rows = [
             {"figure": "images", "value": counts.n_images},
@@ -196,8 +196,8 @@ class ObjectComparison:
             {"figure": "predicted objects that merge several", "value": counts.n_merged},
         ]
         for name in ("mean_ap", "mean_best_iou"):
-            low, high = map(_plain, self._interval(attrgetter(name)))
-            overall.append({"figure": name, "value": _plain(getattr(scores, name)), "low": low, "high": high})
+            low, high = map(plain, self._interval(attrgetter(name)))
+            overall.append({"figure": name, "value": plain(getattr(scores, name)), "low": low, "high": high})
         pooled = self.pooled_sizes()
         return {
             "objects": objects,
@@ -222,15 +222,15 @@ class ObjectComparison:
         row: dict[str, Any] = {"file": self.images[i], "truth": counts.n_truth, "predicted": counts.n_predicted}
         for iou in AT:
             at = next(k for k, threshold in enumerate(counts.thresholds) if np.isclose(threshold, iou))
-            row |= {f"ap_{100 * iou:.0f}": _plain(scores.ap[at]), f"f1_{100 * iou:.0f}": _plain(scores.f1[at])}
+            row |= {f"ap_{100 * iou:.0f}": plain(scores.ap[at]), f"f1_{100 * iou:.0f}": plain(scores.f1[at])}
         d50 = predicted.quantile(0.5, by), true.quantile(0.5, by)
         return row | {
-            "panoptic_quality": _plain(scores.panoptic_quality[0]),
-            "mean_best_iou": _plain(scores.mean_best_iou),
+            "panoptic_quality": plain(scores.panoptic_quality[0]),
+            "mean_best_iou": plain(scores.mean_best_iou),
             "splits": counts.n_split,
             "merges": counts.n_merged,
-            f"d50_{true.unit}": _plain(d50[0]),
-            f"true_d50_{true.unit}": _plain(d50[1]),
+            f"d50_{true.unit}": plain(d50[0]),
+            f"true_d50_{true.unit}": plain(d50[1]),
         }
 
     def _interval(self, score: Callable[[InstanceScores], Any]) -> tuple[Any, Any]:
@@ -364,7 +364,3 @@ def sum_of(counts: Sequence[Any]) -> Any:
     for other in counts[1:]:
         total = total + other
     return total
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.agreement.matching import match, merge_pairs, split_pairs
+from napari_matseg.core.metrics import plain, ratio_of
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from napari_matseg.core.agreement.pairs import Pairs
 
@@ -157,7 +158,7 @@ class InstanceScores:
         doi 10.1038/s41592-019-0612-7), and "accuracy" in StarDist. It is not that of COCO, an area under a curve,
         which needs a confidence for each object.
         """
-        return _ratio(self.counts.matched, self.counts.n_truth + self.false)
+        return ratio_of(self.counts.matched, self.counts.n_truth + self.false)
 
     @property
     def mean_ap(self) -> float:
@@ -167,22 +168,22 @@ class InstanceScores:
     @property
     def precision(self) -> NDArray[np.float64]:
         """TP / (TP + FP): how many of the predicted objects are there."""
-        return _ratio(self.counts.matched, self.counts.n_predicted)
+        return ratio_of(self.counts.matched, self.counts.n_predicted)
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """TP / (TP + FN): how many of the objects that are there were predicted."""
-        return _ratio(self.counts.matched, self.counts.n_truth)
+        return ratio_of(self.counts.matched, self.counts.n_truth)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """2 TP / (2 TP + FP + FN), called recognition quality by Kirillov et al. (2019)."""
-        return _ratio(2 * self.counts.matched, self.counts.n_truth + self.counts.n_predicted)
+        return ratio_of(2 * self.counts.matched, self.counts.n_truth + self.counts.n_predicted)
 
     @property
     def mean_matched_iou(self) -> NDArray[np.float64]:
         """Mean IoU of the objects that are in both, called segmentation quality by Kirillov et al. (2019)."""
-        return _ratio(self.counts.iou_sum, self.counts.matched)
+        return ratio_of(self.counts.iou_sum, self.counts.matched)
 
     @property
     def panoptic_quality(self) -> NDArray[np.float64]:
@@ -191,17 +192,17 @@ class InstanceScores:
         Equation 1 of Kirillov et al. (2019), CVPR, doi 10.1109/CVPR.2019.00963, who define it at an IoU of more than
         0.5; here, as in StarDist, it is given at each threshold.
         """
-        return _ratio(2 * self.counts.iou_sum, self.counts.n_truth + self.counts.n_predicted)
+        return ratio_of(2 * self.counts.iou_sum, self.counts.n_truth + self.counts.n_predicted)
 
     @property
     def mean_true_iou(self) -> NDArray[np.float64]:
         """Mean over all truth objects of the IoU with their match, 0 without one."""
-        return _ratio(self.counts.iou_sum, self.counts.n_truth)
+        return ratio_of(self.counts.iou_sum, self.counts.n_truth)
 
     @property
     def mean_best_iou(self) -> float:
         """Mean over all truth objects of the largest IoU with any predicted object; knows no threshold."""
-        return float(_ratio(self.counts.best_iou_sum, self.counts.n_truth))
+        return float(ratio_of(self.counts.best_iou_sum, self.counts.n_truth))
 
     def rows(self) -> list[dict[str, float | None]]:
         """Make a table with a row for each threshold.
@@ -225,7 +226,7 @@ class InstanceScores:
         return [
             {
                 "threshold": float(threshold),
-                **{column: _plain(values[i]) for column, values in ratios.items()},
+                **{column: plain(values[i]) for column, values in ratios.items()},
                 **{column: int(n[i]) for column, n in objects.items()},
             }
             for i, threshold in enumerate(self.counts.thresholds)
@@ -247,22 +248,11 @@ class InstanceScores:
             "predicted": counts.n_predicted,
             "splits": counts.n_split,
             "merges": counts.n_merged,
-            "mean_ap": _plain(self.mean_ap),
-            "mean_best_iou": _plain(self.mean_best_iou),
+            "mean_ap": plain(self.mean_ap),
+            "mean_best_iou": plain(self.mean_best_iou),
             "thresholds": self.rows(),
         }
 
 
 def _listed(thresholds: Sequence[float]) -> str:
     return ", ".join(f"{threshold:g}" for threshold in thresholds)
-
-
-def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
-    part, whole = np.broadcast_arrays(part, whole)
-    ratio = np.full(whole.shape, np.nan)
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_matseg.core.metrics import plain
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def size_errors(predicted: Sizes, truth: Sizes, by: Weighting = "number") -> lis
                 "unit": in_unit,
                 "predicted": None,
                 "true": None,
-                "error": _plain(distance),
-                "relative_error": _plain(distance / whole),
+                "error": plain(distance),
+                "relative_error": plain(distance / whole),
             }
         )
     return rows
@@ -123,7 +124,7 @@ def fraction_errors(counts: Counts, class_names: Sequence[str]) -> list[dict[str
                 "class": name,
                 "predicted": row["predicted"],
                 "true": row["true"],
-                "error_points": _plain(100 * (predicted - true)),
+                "error_points": plain(100 * (predicted - true)),
                 "relative_error": row["relative_error"],
             }
         )
@@ -175,10 +176,10 @@ def _row(measure: str, unit: str, predicted: float, true: float) -> dict[str, An
     return {
         "measure": measure,
         "unit": unit,
-        "predicted": _plain(predicted),
-        "true": _plain(true),
-        "error": _plain(error),
-        "relative_error": _plain(error / true) if true else None,
+        "predicted": plain(predicted),
+        "true": plain(true),
+        "error": plain(error),
+        "relative_error": plain(error / true) if true else None,
     }
 
 
@@ -199,7 +200,3 @@ def _distances(predicted: Sizes, truth: Sizes, by: Weighting) -> tuple[float, fl
         float(wasserstein_distance(u, v, u_weights, v_weights)),
         float(np.abs(curves[0] - curves[1]).max()),
     )
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
