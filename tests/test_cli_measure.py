@@ -60,6 +60,7 @@ def test_measure_writes_tables_and_says_where(run: Run, labels: Path) -> None:
         "a_labels_size_figure.csv",
         "a_labels_size_figure.svg",
         "a_labels_sizes.csv",
+        "a_labels_spacing.csv",
     ]
     assert [row["feret_min_nm"] for row in rows_of(Path("out/a_labels_measurements.csv"))] == [
         "12.0",

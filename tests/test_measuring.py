@@ -104,6 +104,14 @@ def test_rows_that_were_segmented_are_in_the_file(classes_yx: np.ndarray, tmp_pa
     assert len(measure(path, classes=()).table) == 2  # ids 1 and 2
 
 
+def test_spacing_of_each_phase(classes_yx: np.ndarray) -> None:
+    spacing = measure(classes_yx, classes=CLASSES, pixel_size_nm=(2.0, 2.0)).fields[0].spacing
+    assert [row["of"] for row in spacing] == ["carbide", "pore"]
+    assert all(row["mean_free_path_nm"] > 0 for row in spacing)
+    (everything,) = measure(classes_yx, classes=()).fields[0].spacing
+    assert everything["of"] == "all objects"
+
+
 def test_planes_are_fields(classes_yx: np.ndarray) -> None:
     stack = Micrograph(np.stack([classes_yx, np.zeros_like(classes_yx)]), "ZYX")
     found = measure(stack, Micrograph(np.ones((2, 40, 60), np.uint16), "ZYX"), classes=CLASSES)

@@ -18,6 +18,7 @@ from napari_matseg.core.measure.fractions import one_field_std, phase_fractions
 from napari_matseg.core.measure.grains import grains_of
 from napari_matseg.core.measure.shapes import measure_objects
 from napari_matseg.core.measure.sizes import Sizes, pool, size_distribution
+from napari_matseg.core.measure.spacing import mean_free_path, nearest_neighbours
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.provenance import describe_image, describe_run
 from napari_matseg.core.read import as_micrograph
@@ -58,6 +59,8 @@ class Field:
         Of each class.
     std : float64 array, shape (classes,), or None
         Standard error of each class's area fraction, from this field alone.
+    spacing : tuple of dict
+        Mean free path and nearest neighbours of each class but 0, or of all objects: rows of a table.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Field:
     classes: tuple[ClassSpec, ...] = ()
     pixels: NDArray[np.int64] | None = None
     std: NDArray[np.float64] | None = None
+    spacing: tuple[dict[str, Any], ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -387,4 +391,20 @@ def _field(
     name = labels.name if labels.source is None else labels.source.name
     if labels.n_planes > 1:
         name = f"{name}, plane {plane}"
-    return Field(name, table, (rows.stop - rows.start, labels.shape_yx[1]), rows.start, size, specs, pixels, std)
+    shape = rows.stop - rows.start, labels.shape_yx[1]
+    phases = {"all objects": (labels_yx[rows] > 0, table)}
+    if classes_yx is not None:
+        phases = {
+            class_name: (classes_yx[rows] == i, table[table["class"] == class_name])
+            for i, class_name in enumerate(names[1:], start=1)
+        }
+    spacing = tuple(
+        {
+            "file": name,
+            "of": what,
+            **mean_free_path(phase_yx, size).to_dict(),
+            **nearest_neighbours(objects, shape, size, first_row=rows.start).to_dict(),
+        }
+        for what, (phase_yx, objects) in phases.items()
+    )
+    return Field(name, table, shape, rows.start, size, specs, pixels, std, spacing)

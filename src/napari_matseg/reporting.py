@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_matseg.measuring import Measured
 
 PLOTTED = {"size": "Size distribution", "fraction": "Phase fractions"}
-ENDINGS = ("_measurements.csv", "_sizes.csv", "_fractions.csv", "_measured.json")
+ENDINGS = ("_measurements.csv", "_sizes.csv", "_spacing.csv", "_fractions.csv", "_measured.json")
 
 
 def save_measured(
@@ -43,7 +43,7 @@ def save_measured(
     Returns
     -------
     dict
-        Files by what they hold: `measurements`, `sizes`, `fractions` where there are classes, and `record`.
+        Files by what they hold: `measurements`, `sizes`, `spacing`, `fractions` where there are classes, and `record`.
 
     Raises
     ------
@@ -54,10 +54,11 @@ def save_measured(
     make_folder(folder)
     files = {
         what: folder / f"{stem}{ending}"
-        for what, ending in zip(("measurements", "sizes", "fractions", "record"), ENDINGS, strict=True)
+        for what, ending in zip(("measurements", "sizes", "spacing", "fractions", "record"), ENDINGS, strict=True)
     }
     write_table(files["measurements"], measured.table)
     write_csv(files["sizes"], size_rows(measured, settings))
+    write_csv(files["spacing"], [row for field in measured.fields for row in field.spacing])
     fractions = measured.fractions()
     if fractions is None:
         del files["fractions"]
