@@ -139,6 +139,12 @@ def test_few_objects_or_none_are_drawn_too(n, log):
     assert len(rows(size_figure([few], ["one"], log=log), "cumulative")) == (n + 2 if n else 0)
 
 
+def test_few_large_objects_beside_many_small_ones_call_for_a_log_axis():
+    small, large = make(2000, median=10), make(5, median=300)
+    assert size_figure([small], ["small"]).figure.axes[0].get_xscale() == "linear"
+    assert size_figure([small, large], ["small", "large"]).figure.axes[0].get_xscale() == "log"
+
+
 def test_equal_sizes_have_no_fit():
     values = np.full(5, 3.0)
     plot = size_figure([Sizes(values, np.ones(5), values, "diameter", "px", "", 5, 100.0)], ["one"], log=True)

@@ -79,7 +79,7 @@ def size_figure(
     by : {"number", "area"}
         What shares are of.
     log : bool or "auto"
-        Whether sizes have a logarithmic axis; "auto" from D90 = 5 D10 on.
+        Whether sizes have a logarithmic axis; "auto" from the largest D90 = 5 times the smallest D10 on.
     fit : bool
         Draw the log-normal distribution (ISO 9276-5).
 
@@ -177,7 +177,9 @@ class _Drawn:
         self.sizes, self.names, self.by = sizes, names, by
         self.pooled = pool(sizes)
         self.columns = (f"{self.pooled.quantity}_{self.pooled.unit}", f"upper_{self.pooled.unit}")
-        spread = self.pooled.quantile(0.9, by) / self.pooled.quantile(0.1, by)
+        # By each one, for the many small objects of one would hide the few large ones of another.
+        ends = [[one.quantile(share, by) for one in sizes if one.values.size] or [np.nan] for share in (0.1, 0.9)]
+        spread = max(ends[1]) / min(ends[0])
         self.log = bool(spread >= LOG_FROM) if log == "auto" else log
         unit, scale = LARGE_UNITS.get(self.pooled.unit, (self.pooled.unit, 1.0))
         if not self.pooled.quantile(0.5, by) >= scale:
