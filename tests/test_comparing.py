@@ -66,6 +66,20 @@ def test_one_image_has_no_interval(two: list[tuple[Path, Path]]) -> None:
     assert row["iou_low"] is None
 
 
+def test_classes_against_annotations(tmp_path: Path) -> None:
+    predicted = np.zeros((40, 40), np.uint8)
+    predicted[5:15, 5:15] = 1
+    tifffile.imwrite(tmp_path / "a.tif", predicted)
+    square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[5, 5, 15, 5, 15, 15, 5, 15]]}
+    image = {"id": 1, "file_name": "a.tif", "width": 40, "height": 40}
+    table = {"images": [image], "categories": [{"id": 1, "name": "pore"}], "annotations": [square]}
+    (tmp_path / "a.json").write_text(json.dumps(table))
+    pair = [(tmp_path / "a.tif", tmp_path / "a.json")]
+    assert compare(pair).scores.pooled_iou == 1
+    assert compare(pair, classes=PHASES).scores.pooled_iou == 1
+    assert compare(pair, OBJECTS).scores.mean_ap == 1
+
+
 def test_objects_and_their_sizes(tmp_path: Path) -> None:
     pairs = []
     for number, sides in enumerate(((12, 10, 14), (12, 0, 13))):

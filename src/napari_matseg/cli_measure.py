@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from napari_matseg.errors import InputError, MatsegError, SettingsError
-from napari_matseg.settings import EvaluateSettings, MeasureSettings, Settings, explain
+from napari_matseg.settings import EvaluateSettings, MeasureSettings, make_settings
 from napari_matseg.terminal import show, table_lines, warn
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULTS, COMPARE = MeasureSettings(), EvaluateSettings()
 OBJECT_FILES, CLASS_FILES = ("instances", "labels", ""), ("labels", "")  # of what a segmentation wrote
-T = TypeVar("T", bound=Settings)
 ALL = "all"  # what the files of several images together begin with
 
 LabelsArgument = Annotated[
@@ -83,8 +81,8 @@ def evaluate(
     from napari_matseg.core.image_pairs import match_files
     from napari_matseg.core.truth import parse_mapping
 
-    settings = _settings(EvaluateSettings, objects=objects, tolerance_px=tolerance_px)
-    sizes = _settings(MeasureSettings, quantity=quantity, weighting=weighting, edge=edge)
+    settings = make_settings(EvaluateSettings, objects=objects, tolerance_px=tolerance_px)
+    sizes = make_settings(MeasureSettings, quantity=quantity, weighting=weighting, edge=edge)
     pairs = [(prediction, truth)]
     if prediction.is_dir() or truth.is_dir():
         pairs = match_files(prediction, truth, prefer=OBJECT_FILES if objects else CLASS_FILES)
@@ -144,7 +142,7 @@ def measure(
     from napari_matseg.measuring import measure_steps
     from napari_matseg.reporting import save_figures, save_measured, save_report
 
-    settings = _settings(
+    settings = make_settings(
         MeasureSettings,
         quantity=quantity,
         weighting=weighting,
@@ -316,10 +314,3 @@ def _check_names(labels: Sequence[Path]) -> None:
                 f"{path.stem}_measurements.csv; measure them into different folders."
             )
         seen[path.stem] = path
-
-
-def _settings(kind: type[T], **given: Any) -> T:
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        raise SettingsError(explain(error)) from error

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from napari_matseg.errors import InputError, MatsegError, SettingsError
-from napari_matseg.settings import CentreSettings, EverythingSettings, PromptSettings, explain
-from napari_matseg.terminal import one_line, show, warn
+from napari_matseg.settings import CentreSettings, EverythingSettings, PromptSettings, make_settings
+from napari_matseg.terminal import show, warn
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,7 +61,7 @@ def centres(
     from napari_matseg.core.point_files import write_points
     from napari_matseg.prompting import centre_steps
 
-    settings = _settings(
+    settings = make_settings(
         CentreSettings,
         method=method,
         model=model,
@@ -130,7 +129,7 @@ def prompt(
         raise SettingsError("points and boxes belong to one image; give one, or --detect or --everything for several.")
     _check_names(images, [path for path in (points, boxes) if path is not None], out)
     session = PromptSession(
-        _settings(
+        make_settings(
             PromptSettings,
             model=model,
             choice=choice,
@@ -193,7 +192,7 @@ def _work(
         how = CentreSettings(device=settings.device, exclude_data_bar=settings.exclude_data_bar)
         return find_steps(micrograph, how, session)
     if points is None and boxes is None:
-        return everything_in_steps(micrograph, _settings(EverythingSettings, spacing=spacing), session)
+        return everything_in_steps(micrograph, make_settings(EverythingSettings, spacing=spacing), session)
     clicked = None if points is None else read_points(points, micrograph.pixel_size_nm)
     drawn = None if boxes is None else read_boxes(boxes, micrograph.pixel_size_nm)
     prompts, left = make_prompts(
@@ -238,10 +237,3 @@ def _range(low: float | None, high: float | None) -> tuple[float, float] | None:
     if low is None and high is None:
         return None
     return 1e-12 if low is None else low, 1e30 if high is None else high
-
-
-def _settings(kind: type[Any], **given: Any) -> Any:
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        raise SettingsError(one_line(explain(error))) from error

@@ -17,11 +17,12 @@ from napari_matseg.core.agreement.comparisons import (
     predicted_objects,
     sum_of,
 )
-from napari_matseg.core.evaluate import classes_of, content_mask, read_pair
-from napari_matseg.core.export import make_folder, read_labels_info, write_csv, write_json
+from napari_matseg.core.evaluate import classes_of, read_pair
+from napari_matseg.core.export import find_labels_info, make_folder, write_csv, write_json
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.provenance import describe_run
 from napari_matseg.core.read import read
+from napari_matseg.core.truth_drawn import kind_of
 from napari_matseg.core.truth_objects import read_objects
 from napari_matseg.errors import InputError
 from napari_matseg.settings import EvaluateSettings, MeasureSettings
@@ -29,6 +30,7 @@ from napari_matseg.settings import EvaluateSettings, MeasureSettings
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
+    from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import ClassSpec, Colour
 
 __all__ = ["ClassComparison", "ObjectComparison", "compare", "compare_steps", "save_comparison"]
@@ -140,7 +142,9 @@ def _compare_classes(
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
         pair = read_pair(prediction, truth, classes, mapping=mapping)
-        size = pixel_size_nm or read(prediction).pixel_size_nm or read(truth).pixel_size_nm
+        size = pixel_size_nm or read(prediction).pixel_size_nm
+        if size is None and kind_of(truth) is None:
+            size = read(truth).pixel_size_nm
         images.append(compare_classes(pair, names, settings, name=str(prediction), pixel_size_nm=size))
     together: ClassComparison = sum_of(images)
     return together
@@ -156,41 +160,28 @@ def _compare_objects(
     notes: list[str] = []
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
-        planes = _object_planes(prediction, truth, measure, notes)
-        size = pixel_size_nm or read(prediction).pixel_size_nm
+        drawn = read(prediction)
+        planes = _object_planes(drawn, prediction, truth, measure, notes)
+        size = pixel_size_nm or drawn.pixel_size_nm
         images.append(compare_objects(planes, settings, measure, name=str(prediction), pixel_size_nm=size))
     together: ObjectComparison = sum_of(images)
     return replace(together, notes=tuple(dict.fromkeys(notes)))
 
 
 def _object_planes(
-    prediction: Path, truth: Path, measure: MeasureSettings, notes: list[str]
+    drawn: Micrograph, prediction: Path, truth: Path, measure: MeasureSettings, notes: list[str]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """Read objects plane by plane as `compare_objects` takes them, and note how."""
-    labels, note = _predicted_objects(prediction)
+    pixels = np.asarray(drawn.pixels)
+    if drawn.is_colour or pixels.dtype.kind not in "bui":
+        raise InputError(f"{prediction}: a prediction must be whole numbers without colour, one for each object.")
+    classes, record = find_labels_info(prediction)
+    labels, note = predicted_objects(planes_of(pixels), str(prediction), classes=classes is not None)
     notes += [note] if note else []
-    rows = _segmented_rows(prediction) if measure.exclude_data_bar else slice(0, labels.shape[1])
+    segmented = None if record is None or not measure.exclude_data_bar else record.get("segmented_rows")
+    rows = slice(None) if segmented is None else slice(*segmented)
     for plane, predicted_yx in enumerate(labels):
         true = read_objects(truth, shape_yx=predicted_yx.shape, image=prediction, plane=plane)
         notes += [true.note] if true.note else []
         counted_yx = None if true.ignore_yx is None else ~true.ignore_yx[rows]
         yield predicted_yx[rows], true.labels_yx[rows], counted_yx
-
-
-def _segmented_rows(path: Path) -> slice:
-    """Rows that were segmented, by the record in the file."""
-    mask = content_mask(path)
-    if mask is None:
-        return slice(None)
-    inside = np.flatnonzero(planes_of(mask)[0][:, 0])
-    return slice(int(inside[0]), int(inside[-1]) + 1)
-
-
-def _predicted_objects(path: Path) -> tuple[np.ndarray, str | None]:
-    """Read ids of objects, shape (planes, height, width), and how they were read where that is not plain."""
-    drawn = read(path)
-    labels = np.asarray(drawn.pixels)
-    if drawn.is_colour or labels.dtype.kind not in "bui":
-        raise InputError(f"{path}: a prediction must be whole numbers without colour, one for each object.")
-    named = path.suffix.lower() in (".tif", ".tiff") and read_labels_info(path)[0] is not None
-    return predicted_objects(planes_of(labels), str(path), classes=named)

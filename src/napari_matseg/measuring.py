@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.export import find_labels_info
 from napari_matseg.core.labels import label_objects
 from napari_matseg.core.measure.fractions import one_field_std, phase_fractions
 from napari_matseg.core.measure.grains import grains_of
@@ -189,7 +189,7 @@ def measure_steps(
             f"{seen.name}: has shape {(*seen.shape_planes, *seen.shape_yx)}, and the labels "
             f"{(*drawn.shape_planes, *drawn.shape_yx)}; give the image that the labels were made of."
         )
-    named, made = _info(drawn)
+    named, made = find_labels_info(drawn.source)
     specs = tuple(named or ()) if classes is None else tuple(classes)
     size = pixel_size_nm or drawn.pixel_size_nm or (None if seen is None else seen.pixel_size_nm)
     rows = _rows(drawn, seen, made) if settings.exclude_data_bar else slice(0, drawn.shape_yx[0])
@@ -300,7 +300,7 @@ def read_grains(
     sizes: dict[tuple[float, float] | None, str] = {}
     for path in labels:
         drawn = as_micrograph(path, find_bar=False)
-        named, made = _info(drawn)
+        named, made = find_labels_info(drawn.source)
         rows = _rows(drawn, None, made)
         sizes.setdefault(pixel_size_nm or drawn.pixel_size_nm, drawn.name)
         if boundary is None and named is not None:
@@ -343,12 +343,6 @@ def _groups(field: Field, table: DataFrame, by: str) -> Iterator[tuple[str, Data
             yield name, table[table["class"] == name]
     else:
         yield (field.name if by == "file" else "all"), table
-
-
-def _info(labels: Micrograph) -> tuple[Sequence[ClassSpec] | None, dict[str, Any] | None]:
-    if labels.source is None or labels.source.suffix.lower() not in (".tif", ".tiff"):
-        return None, None
-    return read_labels_info(labels.source)
 
 
 def _rows(labels: Micrograph, image: Micrograph | None, made: dict[str, Any] | None) -> slice:

@@ -7,7 +7,7 @@ record of what was done. All are frozen; unknown keys are errors.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,6 +38,9 @@ class Settings(BaseModel):
     """Base of all settings: frozen, and strict about names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
 
 
 class ClassSpec(Settings):
@@ -512,6 +515,20 @@ def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
         return (PromptTrainSettings if "sources" in content else TrainSettings).model_validate(content)
     except ValidationError as error:
         raise SettingsError(f"{path}: {explain(error)}") from error
+
+
+def make_settings(kind: type[S], **given: Any) -> S:
+    """Make settings of values that a user gave.
+
+    Raises
+    ------
+    SettingsError
+        If a value is impossible.
+    """
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from error
 
 
 def explain(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_matseg.core.checkpoints import read_card
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.export import find_labels_info
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.core.read import read
 from napari_matseg.core.truth import IGNORE, read_truth, to_classes
@@ -146,14 +146,13 @@ def classes_of(
     if model is not None:
         return read_card(model).classes
     for labels in (prediction, truth):
-        if not isinstance(labels, np.ndarray) and Path(labels).suffix.lower() in (".tif", ".tiff"):
-            named, _ = read_labels_info(Path(labels))
-            if named:
-                return named
+        named, _ = find_labels_info(None if isinstance(labels, np.ndarray) else Path(labels))
+        if named:
+            return named
     highest = _highest(prediction, "prediction", in_colour=False)
-    if mapping is None:
+    if mapping is None and (isinstance(truth, np.ndarray) or kind_of(Path(truth)) is None):
         highest = max(highest, _highest(truth, "truth", in_colour=_in_colour(truth, prediction)))
-    else:
+    elif mapping is not None:
         highest = max(highest, *(class_id for class_id in mapping.values() if class_id != IGNORE), 0)
     return tuple(ClassSpec(name=str(i), colour=(0, 0, 0)) for i in range(max(2, highest + 1)))
 
@@ -190,9 +189,7 @@ def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> 
 
 def content_mask(prediction: Path) -> np.ndarray | None:
     """Pixels that were segmented, by the record in the file; None for all of them."""
-    if prediction.suffix.lower() not in (".tif", ".tiff"):
-        return None
-    _, record = read_labels_info(prediction)
+    _, record = find_labels_info(prediction)
     rows = None if record is None else record.get("segmented_rows")
     if rows is None:
         return None

@@ -194,6 +194,19 @@ def read_labels_info(path: Path) -> tuple[tuple[ClassSpec, ...] | None, dict[str
     return classes, record
 
 
+def find_labels_info(path: Path | None) -> tuple[tuple[ClassSpec, ...] | None, dict[str, Any] | None]:
+    """Look for classes and record of labels that may come from anywhere; `read_labels_info` of what is named as TIFF.
+
+    Returns
+    -------
+    classes, record
+        None, None where there is no file, or it has another ending.
+    """
+    if path is None or path.suffix.lower() not in (".tif", ".tiff"):
+        return None, None
+    return read_labels_info(path)
+
+
 def write_json(path: Path, obj: object) -> None:
     """Write JSON; numbers that JSON does not know (NaN and infinities) become null.
 
