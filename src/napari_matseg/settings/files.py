@@ -1,0 +1,45 @@
+"""Settings in files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from napari_matseg.errors import SettingsError
+from napari_matseg.settings.base import explain
+from napari_matseg.settings.prompt_train import PromptTrainSettings
+from napari_matseg.settings.train import TrainSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
+    """Read a training recipe.
+
+    Parameters
+    ----------
+    path : Path
+        A YAML file with the fields of `TrainSettings`, or, where it names `sources`, of `PromptTrainSettings`.
+
+    Raises
+    ------
+    SettingsError
+        If the file is missing, is not YAML, or holds unknown keys or impossible values.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise SettingsError(f"{path}: is not YAML ({first}); see the recipes in the documentation.") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: holds no settings; see the recipes in the documentation.")
+    try:
+        return (PromptTrainSettings if "sources" in content else TrainSettings).model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {explain(error)}") from error
