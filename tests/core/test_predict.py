@@ -77,6 +77,13 @@ def plan_for(model: Model, shape: tuple[int, int], **changes: Any) -> Plan:
     return make_plan(model, shape, SegmentSettings(**changes), CPU)
 
 
+def in_one_piece(model: Model) -> Model:
+    """The same model as one that cannot be taken apart."""
+    model = Model(model.network, model.card)
+    model.__dict__["layers"] = "it is for a test"
+    return model
+
+
 def test_the_tiny_networks_are_worth_testing_with(make_model):
     model = make_model()
     found = whole(model, noise((120, 120)))
@@ -94,13 +101,15 @@ def test_the_tiny_networks_are_worth_testing_with(make_model):
     ],
 )
 @pytest.mark.parametrize("shape", [(233, 250), (256, 131)])
-def test_exact_tiling_gives_what_the_whole_image_gives(make_model, network, stride, shape):
+@pytest.mark.parametrize("strategy", ["staged", "halo"])
+def test_exact_tiling_gives_what_the_whole_image_gives(make_model, network, stride, shape, strategy):
     model = make_model(**network)
+    model = in_one_piece(model) if strategy == "halo" else model
     image = np.concatenate([noise(shape, seed) for seed in range(model.card.architecture.in_channels)])
     plan = plan_for(model, shape, tiling="exact", tile=168)
-    assert plan.strategy == "halo"
+    assert plan.strategy == strategy
     assert plan.stride == stride
-    assert plan.halo >= model.card.reach
+    assert plan.halo >= (model.card.reach if strategy == "halo" else 0)
     assert len(plan.tiles) > 1
     tiled, expected = run(model, image, plan), whole(model, image)
     np.testing.assert_allclose(tiled.probabilities_cyx, expected.probabilities_cyx, atol=1e-4)
@@ -117,10 +126,11 @@ def test_exact_tiling_gives_what_the_whole_image_gives(make_model, network, stri
 def test_exact_tiling_of_any_size_gives_what_the_whole_image_gives(make_model, shape, tile, batch):
     model = make_model()
     image = noise(shape)
-    tiled = run(model, image, plan_for(model, shape, tiling="exact", tile=tile, batch=batch))
     expected = whole(model, image)
-    np.testing.assert_allclose(tiled.probabilities_cyx, expected.probabilities_cyx, atol=1e-4)
-    assert (tiled.classes_yx != expected.classes_yx).sum() <= image.size / 100_000
+    for tried in (model, in_one_piece(model)):
+        tiled = run(model, image, plan_for(tried, shape, tiling="exact", tile=tile, batch=batch))
+        np.testing.assert_allclose(tiled.probabilities_cyx, expected.probabilities_cyx, atol=1e-4)
+        assert (tiled.classes_yx != expected.classes_yx).sum() <= image.size / 100_000
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 500), (500, 3), (7, 7), (8, 8), (9, 8)])
@@ -151,7 +161,8 @@ def test_the_result_does_not_depend_on_the_batch(make_model):
     model = make_model()
     shape = (90, 400)
     results = [
-        run(model, noise(shape), plan_for(model, shape, tiling="exact", tile=64, batch=batch)) for batch in (1, 2, 7)
+        run(model, noise(shape), plan_for(in_one_piece(model), shape, tiling="exact", tile=64, batch=batch))
+        for batch in (1, 2, 7)
     ]
     for result in results[1:]:
         np.testing.assert_array_equal(result.classes_yx, results[0].classes_yx)
@@ -189,7 +200,18 @@ def deeplab() -> Model:
     return Model(network, ModelCard(name="deeplab", classes=specs, architecture=architecture, reach=None))
 
 
+def test_a_network_that_pools_the_whole_image_is_exact_in_stages(deeplab):
+    shape = (150, 170)
+    image = noise(shape)
+    plan = plan_for(deeplab, shape, tile=64)
+    assert (plan.strategy, len(plan.tiles)) == ("staged", 9)
+    tiled, expected = run(deeplab, image, plan), whole(deeplab, image)
+    np.testing.assert_allclose(tiled.probabilities_cyx, expected.probabilities_cyx, atol=1e-4)
+    np.testing.assert_array_equal(tiled.classes_yx, expected.classes_yx)
+
+
 def test_a_network_that_sees_everything_is_blended(deeplab):
+    deeplab = in_one_piece(deeplab)
     shape = (150, 170)
     image = noise(shape)
     plan = plan_for(deeplab, shape, tile=128)
@@ -204,6 +226,7 @@ def test_a_network_that_sees_everything_is_blended(deeplab):
 
 @pytest.mark.parametrize("tiling", ["exact", "whole"])
 def test_a_network_that_sees_everything_is_exact_on_the_whole_image_only(deeplab, tiling):
+    deeplab = in_one_piece(deeplab)
     shape = (75, 90)
     plan = plan_for(deeplab, shape, tiling=tiling, tile=64)
     assert (plan.strategy, len(plan.tiles)) == ("whole", 1)
@@ -212,6 +235,7 @@ def test_a_network_that_sees_everything_is_exact_on_the_whole_image_only(deeplab
 
 
 def test_exact_is_refused_where_the_whole_image_does_not_fit(deeplab, monkeypatch):
+    deeplab = in_one_piece(deeplab)
     monkeypatch.setattr(module, "_largest_side", lambda *_: 256)
     plan_for(deeplab, (256, 256), tiling="exact")
     with pytest.raises(SettingsError, match=r"deeplab sees the whole image at once.*choose tiling auto or blend"):

@@ -8,19 +8,22 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from napari_matseg.core.architectures import build_network, measure_reach
+from napari_matseg.core.architectures import build_network, measure_reach, stride_of
 from napari_matseg.core.export import replacing
 from napari_matseg.errors import ModelError
 from napari_matseg.settings import ArchitectureSettings, Classes, NormaliseSettings, Settings, explain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from napari_matseg.core.staged.trace import Layers
 
 SUFFIX = ".safetensors"
 CARD_KEY = "napari_matseg_card"
@@ -109,6 +112,16 @@ class Model:
     network: nn.Module
     card: ModelCard
     path: Path | None = None
+
+    @cached_property
+    def layers(self) -> Layers | str:
+        """Layers of the network, for large images; or, in words, why it cannot be taken apart."""
+        from napari_matseg.core.staged.trace import CannotStageError, trace
+
+        try:
+            return trace(self.network, self.card.architecture.in_channels, stride_of(self.network))
+        except CannotStageError as error:
+            return str(error)
 
 
 def user_folder() -> Path:

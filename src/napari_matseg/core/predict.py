@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.architectures import MAX_REACH, stride_of
 from napari_matseg.core.blend import Blender
 from napari_matseg.core.devices import autocast
-from napari_matseg.core.tile import ceil_to, computed_pixels, plan_blend, plan_tiles
+from napari_matseg.core.tile import Span, Tile, ceil_to, computed_pixels, plan_blend, plan_tiles
 from napari_matseg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.checkpoints import Model
     from napari_matseg.core.normalise import GreyScale
-    from napari_matseg.core.tile import Tile
+    from napari_matseg.core.staged.ops import Region
+    from napari_matseg.core.staged.trace import Layers
     from napari_matseg.settings import SegmentSettings
 
 SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
 CPU_COST = {2048: 1.25, 1024: 1.0, 512: 1.0}  # time per pixel by side of the tile, relative; larger ones gain nothing
+STAGED_SIDE = {"cpu": 1024, "cuda": 2048, "mps": 1024}
+STAGED_ROOM = 1 << 30  # bytes of maps that wait: tiles are made smaller rather than to hold more
+SMALLEST_STAGED = 256
 BATCH_PIXELS = 4 << 20  # beyond this a larger batch gains nothing on a GPU
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7, "mps": 0.5}  # of what is free
+Strategy = Literal["whole", "staged", "halo", "blend"]
+
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
 
 
@@ -45,7 +51,8 @@ class Plan:
 
     Attributes
     ----------
-    strategy : "whole", "halo" or "blend"
+    strategy : "whole", "staged", "halo" or "blend"
+        "staged" computes the network layer by layer, each map once for the whole image; see `core.staged`.
     tiles : list of Tile
     batch : int
         Tiles per pass.
@@ -55,7 +62,7 @@ class Plan:
         What corners of windows are multiples of.
     """
 
-    strategy: Literal["whole", "halo", "blend"]
+    strategy: Strategy
     tiles: list[Tile]
     batch: int
     tile: int
@@ -121,28 +128,48 @@ def make_plan(
     reach = model.card.reach
     enough = model.card.halo if settings.tiling == "auto" else None
     halo = ceil_to(min(reach or 0, MAX_REACH if enough is None else enough), stride)
+    single = plan_tiles(shape, max(canvas), 0, stride)
+    strategy: Strategy = "whole"
+    tiles = single
     side = settings.tile or (fits if device.type != "cpu" else _fastest_side(shape, halo, stride, fits))
     side = min(side, largest or side)
-    single = plan_tiles(shape, max(canvas), 0, stride)
-    strategy: Literal["whole", "halo", "blend"] = "whole"
-    tiles = single
-    if settings.tiling == "exact" and reach is None:
-        if largest is not None or canvas[0] * canvas[1] > fits**2:
-            raise SettingsError(
-                f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
-                "choose tiling auto or blend, or a model with bounded reach."
-            )
-    elif settings.tiling == "blend" or (settings.tiling == "auto" and reach is None):
+    if settings.tiling == "blend":
         strategy, tiles = "blend", plan_blend(shape, side, settings.overlap, stride)
-    elif settings.tiling != "whole" and reach is not None:
-        strategy, tiles = "halo", plan_tiles(shape, side, halo, stride)
+    elif settings.tiling != "whole":
+        staged = settings.tile or min(STAGED_SIDE[device.type], fits)
+        staged = min(staged, largest or staged)
+        if len(plan_tiles(shape, staged, 0, stride)) > 1:
+            if not isinstance(model.layers, str):
+                staged = staged if settings.tile else _staged_side(model.layers, canvas, staged)
+                strategy, tiles = "staged", plan_tiles(shape, staged, 0, stride)
+            elif reach is not None:
+                strategy, tiles = "halo", plan_tiles(shape, side, halo, stride)
+            elif settings.tiling == "auto":
+                strategy, tiles = "blend", plan_blend(shape, side, settings.overlap, stride)
+            elif largest is not None or canvas[0] * canvas[1] > fits**2:
+                raise SettingsError(
+                    f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
+                    "choose tiling auto or blend, or a model with bounded reach."
+                )
     if len(tiles) == 1:
         strategy, tiles = "whole", single
+    batch = 1
+    if strategy != "staged" and device.type != "cpu":
+        batch = max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
     halo = halo if strategy == "halo" else 0
-    batch = settings.batch or (
-        1 if device.type == "cpu" else max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
-    )
-    return Plan(strategy, tiles, batch, max(max(tile.shape) for tile in tiles), halo, stride)
+    return Plan(strategy, tiles, settings.batch or batch, max(max(tile.shape) for tile in tiles), halo, stride)
+
+
+def _staged_side(layers: Layers, canvas: tuple[int, int], side: int) -> int:
+    """Side of tiles with which the maps that wait do not take too much memory."""
+    from napari_matseg.core.staged.stages import choose_kept, shelf_bytes
+
+    def waiting(side: int) -> int:
+        return shelf_bytes(layers, canvas, choose_kept(layers, side), side, 4)
+
+    while side // 2 >= SMALLEST_STAGED and not layers.totals and waiting(side) > STAGED_ROOM:
+        side //= 2
+    return side
 
 
 def _fastest_side(shape: tuple[int, int], halo: int, stride: int, fits: int) -> int:
@@ -194,10 +221,13 @@ def predict(
     TooLargeError
         If not even one tile fits into memory.
     """
+    if plan.strategy == "staged":
+        yield from _in_stages(model, image_cyx, scale, plan, device, dtype, probabilities)
+        return
     shape = tuple(image_cyx.shape[1:])
     n_classes = len(model.card.classes)
     blend = plan.strategy == "blend"
-    run = _Runner(model.network, n_classes, model.card.distance, device, dtype, maps=blend or probabilities)
+    run = _Runner(model.network, Results(n_classes, model.card.distance, maps=blend or probabilities), device, dtype)
     blender = Blender(model.card.out_channels, (ceil_to(shape[0], plan.stride), ceil_to(shape[1], plan.stride)))
     done = 0
     with kept_memory() if device.type == "cpu" else nullcontext():
@@ -213,6 +243,67 @@ def predict(
                 yield done, None if final is None else _rows(final, shape, n_classes, probabilities)
     if blend:
         yield done, _rows(blender.rest(), shape, n_classes, probabilities)
+
+
+def _in_stages(
+    model: Model,
+    image_cyx: Any,
+    scale: GreyScale,
+    plan: Plan,
+    device: torch.device,
+    dtype: torch.dtype,
+    probabilities: bool,
+) -> Generator[tuple[int, Piece], None, None]:
+    """Tiles of the scores, each map of the network computed once."""
+    import torch
+
+    from napari_matseg.core.staged.ops import Region
+    from napari_matseg.core.staged.run import StagedRun
+
+    height, width = image_cyx.shape[1:]
+    card, layers = model.card, model.layers
+    if isinstance(layers, str):
+        raise TypeError(f"a plan in stages for {card.name}, but {layers}")
+
+    def read(region: Region) -> Tensor:
+        rows, columns = Span(region.top, region.bottom, 0, 0), Span(region.left, region.right, 0, 0)
+        return torch.from_numpy(scale.apply(read_window(image_cyx, Tile(rows, columns))))[None]
+
+    canvas = ceil_to(height, plan.stride), ceil_to(width, plan.stride)
+    run = StagedRun(
+        layers,
+        canvas,
+        ceil_to(plan.tile, plan.stride),
+        read=read,
+        device=device,
+        dtype=dtype,
+        room=int(_free_memory(device) * MEMORY_SHARE[device.type] / 2),
+    )
+    results = Results(len(card.classes), card.distance, maps=probabilities)
+    following = [*(tile.y.start for tile in plan.tiles[1:]), canvas[0]]
+    with closing(run), kept_memory() if device.type == "cpu" else nullcontext():
+        for done, (tile, row) in enumerate(zip(plan.tiles, following, strict=True), 1):
+            try:
+                with torch.inference_mode():
+                    scores = run.scores(Region(*(end for part in tile.window for end in (part.start, part.stop))))
+                    classes, maps, depth = results.of(scores)
+                    del scores
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise TooLargeError from error
+            if row > tile.y.start:
+                run.pass_by(row)
+            inner = tile.inner
+            yield (
+                done,
+                Piece(
+                    tile.keep,
+                    classes[0][inner],
+                    None if maps is None else maps[0, : len(card.classes), *inner],
+                    None if depth is None else depth[0][inner],
+                ),
+            )
 
 
 def _rows(final: tuple[int, np.ndarray], shape: tuple[int, ...], n_classes: int, probabilities: bool) -> Piece:
@@ -269,7 +360,7 @@ def read_window(image_cyx: Any, tile: Tile) -> np.ndarray:
         for span, length in zip((tile.y, tile.x), image_cyx.shape[1:], strict=True)
     )
     part = np.asarray(image_cyx[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
-    if part.shape[1:] == tile.shape:
+    if tile.y.stop <= image_cyx.shape[1] and tile.x.stop <= image_cyx.shape[2]:
         return part
     return part[:, (rows - rows.min())[:, None], columns - columns.min()]
 
@@ -281,20 +372,42 @@ def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
     return np.minimum(folded, period - folded) if length > 1 else np.zeros(stop - start, dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Results:
+    """From the scores of a batch to what is asked for."""
+
+    n_classes: int
+    distance: bool
+    maps: bool
+
+    def of(self, output: Tensor) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Classes (n, y, x), maps (n, c, y, x) if wanted, and depth (n, y, x) if the model gives it."""
+        import torch
+
+        scores = output[:, : self.n_classes]
+        classes = scores.argmax(dim=1).to(torch.uint8)
+        depth = output[:, -1].float().sigmoid() if self.distance else None
+        maps = None
+        if self.maps:
+            maps = scores.float().softmax(dim=1)
+            maps = maps if depth is None else torch.cat([maps, depth[:, None]], dim=1)
+        return (
+            classes.cpu().numpy(),
+            None if maps is None else maps.contiguous().cpu().numpy(),
+            None if depth is None else depth.cpu().numpy(),
+        )
+
+
 class _Runner:
     """The network on one batch; halves the batch when memory runs out."""
 
-    def __init__(
-        self, network: nn.Module, n_classes: int, distance: bool, device: torch.device, dtype: torch.dtype, maps: bool
-    ) -> None:
+    def __init__(self, network: nn.Module, results: Results, device: torch.device, dtype: torch.dtype) -> None:
         import torch
 
         self._network = network.to(memory_format=torch.channels_last)
-        self._n_classes = n_classes
-        self._distance = distance
+        self._results = results
         self._device = device
         self._dtype = dtype
-        self._maps = maps
         self._most: int | None = None  # tiles that are known to fit
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -330,19 +443,7 @@ class _Runner:
             if self._device.type == "cuda":
                 batch = batch.pin_memory()
             batch = batch.to(self._device, non_blocking=True, memory_format=torch.channels_last)
-            output: Tensor = self._network(batch)
-            scores = output[:, : self._n_classes]
-            classes = scores.argmax(dim=1).to(torch.uint8)
-            depth = output[:, -1].float().sigmoid() if self._distance else None
-            maps = None
-            if self._maps:
-                maps = scores.float().softmax(dim=1)
-                maps = maps if depth is None else torch.cat([maps, depth[:, None]], dim=1)
-            return (
-                classes.cpu().numpy(),
-                None if maps is None else maps.contiguous().cpu().numpy(),
-                None if depth is None else depth.cpu().numpy(),
-            )
+            return self._results.of(self._network(batch))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -355,16 +456,19 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _largest_side(model: Model, device: torch.device) -> int:
     """Largest side of a square tile that fits into the memory that is free."""
+    pixels = _free_memory(device) * MEMORY_SHARE[device.type] / bytes_per_pixel(model, device)
+    return next((side for side in SIDES if side**2 <= pixels), SIDES[-1])
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that are free, with those that torch keeps from earlier images."""
     import psutil
     import torch
 
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept from earlier images
-        free = torch.cuda.mem_get_info(device)[0] + unused
-    else:
-        free = psutil.virtual_memory().available
-    pixels = free * MEMORY_SHARE[device.type] / bytes_per_pixel(model, device)
-    return next((side for side in SIDES if side**2 <= pixels), SIDES[-1])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
+    return int(psutil.virtual_memory().available)
 
 
 def bytes_per_pixel(model: Model, device: torch.device) -> float:

@@ -1,1 +1,1 @@
-"""A network taken apart into its layers, so that a large image goes through it exactly and nearly nothing is done twice."""
+"""A network taken apart into its layers, each of which is computed once for the whole of a large image."""

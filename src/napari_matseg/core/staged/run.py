@@ -10,10 +10,10 @@ import torch
 
 from napari_matseg.core.staged.ops import Part, Region, Total, whole
 from napari_matseg.core.staged.shelf import Shelf, assemble
-from napari_matseg.core.staged.stages import chunk_side, make_stage, stride_of_map, targets
+from napari_matseg.core.staged.stages import choose_kept, chunks, make_grids, make_stage, targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -31,9 +31,6 @@ class StagedRun:
     Parameters
     ----------
     layers : Layers
-        On `device`, in the type to compute in.
-    kept : frozenset of int
-        As `choose_kept` chooses them.
     canvas : (int, int)
         Height and width of the image, multiples of the network's stride.
     tile : int
@@ -41,13 +38,12 @@ class StagedRun:
     read : callable
         Gives a region of the image as a tensor of shape (1, channels, height, width) in the memory of the CPU.
     room : int
-        Bytes of maps that may be held in memory.
+        Bytes of maps that may be held in memory; beyond, they go to a temporary file in half precision.
     """
 
     def __init__(
         self,
         layers: Layers,
-        kept: frozenset[int],
         canvas: Pair,
         tile: int,
         *,
@@ -56,14 +52,13 @@ class StagedRun:
         dtype: torch.dtype,
         room: int,
     ) -> None:
-        self._layers, self._kept, self._canvas = layers, kept, canvas
+        self._layers, self._canvas = layers.to(device, dtype), canvas
+        self._kept = kept = choose_kept(layers, tile)
         self._read, self._device, self._dtype = read, device, dtype
         self._sizes = layers.sizes(canvas)
         self._last = len(layers.steps) - 1
         self._stages = {target: make_stage(layers, target, kept) for target in targets(layers, kept)}
-        self._sides = {
-            i: chunk_side(tile, stride_of_map(canvas, self._sizes[i])) for i in (*self._stages, *sorted(kept))
-        }
+        self._grids = make_grids(layers, kept, tile)
         self._vectors: dict[int, Part] = {}
         self._pool = ThreadPoolExecutor(1)
         self._coming: dict[tuple[int, int], Future[Tensor]] = {}
@@ -98,22 +93,17 @@ class StagedRun:
                 if i in lowest:
                     lowest[i] = min(lowest[i], needed[i].top)
         for number, first in lowest.items():
-            side = self._sides[number]
-            for chunk_row in [r for r in self.shelf.rows(number) if (r + 1) * side <= first]:
+            height = self._sizes[number][0]
+            for chunk_row in [r for r in self.shelf.rows(number) if self._grids[number].span(r, height)[1] <= first]:
                 self.shelf.drop(number, chunk_row)
 
     def _first_missing(self, target: int, row: float) -> float:
         """First row of a map, from a given one on, whose chunks are not all there."""
         height, width = self._sizes[target]
-        if row >= height:
-            return math.inf
-        side = self._sides[target]
-        there = self.shelf.rows(target)
-        columns = -(-width // side)
-        number = int(row) // side
-        while number * side < height and len(there.get(number, ())) == columns:
-            number += 1
-        return number * side if number * side < height else math.inf
+        grid, there = self._grids[target], self.shelf.rows(target)
+        rows = range(grid.index(int(row)), grid.count(height)) if row < height else ()
+        columns = grid.count(width)
+        return next((grid.span(i, height)[0] for i in rows if len(there.get(i, ())) < columns), math.inf)
 
     def _is_input_of_total(self, target: int) -> bool:
         """Whether a vector that is still to be made is made from this map."""
@@ -127,7 +117,7 @@ class StagedRun:
         stage, steps, sizes = self._stages[target], self._layers.steps, self._sizes
         needed = stage.regions(self._layers, region, sizes)
         parts = {i: self._fetch(i, needed[i]) for i in stage.inputs}
-        waiting = {i: 0 for i in needed}
+        waiting = dict.fromkeys(needed, 0)
         for number in stage.members:
             for i in steps[number].inputs:
                 waiting[i] += 1
@@ -149,21 +139,19 @@ class StagedRun:
         """Give a region of a map that is kept."""
         if isinstance(self._layers.steps[number].op, Total):
             return self._vector(number)
-        side = self._sides[number]
-        keys = [
-            (number, row, column)
-            for row in range(region.top // side, -(-region.bottom // side))
-            for column in range(region.left // side, -(-region.right // side))
+        index = self._grids[number].index
+        parts = [
+            self._chunk(number, row, column)
+            for row in range(index(region.top), index(region.bottom - 1) + 1)
+            for column in range(index(region.left), index(region.right - 1) + 1)
         ]
-        return Part(assemble([self._chunk(*key) for key in keys], region), region)
+        return Part(assemble(parts, region), region)
 
     def _chunk(self, number: int, row: int, column: int) -> Part:
         """Give a chunk, computing or reading it if it is not there."""
         part = self.shelf.get((number, row, column))
         if part is None:
-            side, (height, width) = self._sides[number], self._sizes[number]
-            top, left = row * side, column * side
-            where = Region(top, min(top + side, height), left, min(left + side, width))
+            where = self._where(number, row, column)
             maps = self._pixels(row, column, where) if number == 0 else self._compute(number, where)
             # What was cut out of something larger would keep all of it in memory.
             part = Part(maps.contiguous(memory_format=torch.channels_last), where)
@@ -174,13 +162,10 @@ class StagedRun:
         """Read a chunk of the image, and have the next one read meanwhile."""
         coming = self._coming.pop((row, column), None)
         maps = self._read(where) if coming is None else coming.result()
-        height, width = self._canvas
-        side = self._sides[0]
-        following = (row, column + 1) if where.right < width else (row + 1, 0)
-        top, left = following[0] * side, following[1] * side
-        if top < height and following not in self._coming and self.shelf.get((0, *following)) is None:
-            ahead = Region(top, min(top + side, height), left, min(left + side, width))
-            self._coming = {following: self._pool.submit(self._read, ahead)}
+        rows, columns = (self._grids[0].count(length) for length in self._canvas)
+        following = (row, column + 1) if column + 1 < columns else (row + 1, 0)
+        if following[0] < rows and following not in self._coming and self.shelf.get((0, *following)) is None:
+            self._coming = {following: self._pool.submit(self._read, self._where(0, *following))}
         if self._device.type == "cuda":
             maps = maps.pin_memory()
         return maps.to(self._device, self._dtype, non_blocking=True)
@@ -190,18 +175,18 @@ class StagedRun:
         if number not in self._vectors:
             step = self._layers.steps[number]
             source = step.inputs[0]
-            size = self._sizes[source]
+            size, index = self._sizes[source], self._grids[source].index
             sums: Tensor | float = 0.0
-            for chunk in self._grid(source):
-                keys = chunk[0] // self._sides[source], chunk[2] // self._sides[source]
-                maps = self._chunk(source, *keys).maps if source in self._kept else self._compute(source, chunk)
+            for where in chunks(size, self._grids[source]):
+                if source in self._kept:
+                    maps = self._chunk(source, index(where.top), index(where.left)).maps
+                else:
+                    maps = self._compute(source, where)
                 sums = sums + step.op.add(maps)  # type: ignore[union-attr]
             vector = step.op.finish(sums, size[0] * size[1])  # type: ignore[union-attr]
             self._vectors[number] = Part(vector.to(self._dtype), whole((1, 1)))
         return self._vectors[number]
 
-    def _grid(self, number: int) -> Iterator[Region]:
-        side, (height, width) = self._sides[number], self._sizes[number]
-        for top in range(0, height, side):
-            for left in range(0, width, side):
-                yield Region(top, min(top + side, height), left, min(left + side, width))
+    def _where(self, number: int, row: int, column: int) -> Region:
+        grid, (height, width) = self._grids[number], self._sizes[number]
+        return Region(*grid.span(row, height), *grid.span(column, width))

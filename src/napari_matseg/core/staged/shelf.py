@@ -80,7 +80,7 @@ class Shelf:
 
     def _write(self, key: Key, part: Part) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the shelf
+            self._file = tempfile.TemporaryFile()
         maps = part.maps
         half = (maps.half() if maps.dtype == torch.float32 else maps).permute(0, 2, 3, 1).contiguous().cpu()
         place = self._file.seek(0, 2)

@@ -65,7 +65,7 @@ def make_stage(layers: Layers, target: int, kept: frozenset[int] | set[int]) -> 
 
 
 def targets(layers: Layers, kept: Iterable[int]) -> list[int]:
-    """Steps that are computed chunk by chunk: those kept, the inputs of totals, and the scores."""
+    """Give the steps that are computed chunk by chunk: those kept, the inputs of totals, and the scores."""
     found = {i for i in kept if i and not isinstance(layers.steps[i].op, Total)}
     found |= {step.inputs[0] for step in layers.steps if isinstance(step.op, Total)} - {0}
     return sorted(found | {len(layers.steps) - 1})
@@ -79,6 +79,51 @@ def stride_of_map(canvas: Pair, size: Pair) -> int:
 def chunk_side(tile: int, stride: int) -> int:
     """Cells along the side of a chunk of a map, for tiles of so many pixels."""
     return max(tile // stride, MIN_CELLS)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How an axis of a map is cut: the first chunk is longer by `offset` cells than the others.
+
+    With offsets as wide as what a chunk needs beyond its end, each row of chunks needs none of the next row.
+    """
+
+    side: int
+    offset: int
+
+    def index(self, cell: int) -> int:
+        """Give the number of the chunk that a cell lies in."""
+        return max(0, (cell - self.offset) // self.side)
+
+    def span(self, index: int, length: int) -> Pair:
+        """First cell and end of a chunk, on an axis of so many cells."""
+        first = index * self.side + self.offset if index else 0
+        return first, min((index + 1) * self.side + self.offset, length)
+
+    def count(self, length: int) -> int:
+        """Count the chunks on an axis of so many cells."""
+        return self.index(length - 1) + 1
+
+
+def make_grids(layers: Layers, kept: frozenset[int], tile: int) -> dict[int, Grid]:
+    """Lay out the chunks of each map that is kept or computed chunk by chunk, for tiles of so many pixels."""
+    end = 4 * tile * MIN_CELLS * layers.stride  # a boundary of all maps
+    canvas = (2 * end, 2 * end)
+    sizes = layers.sizes(canvas)
+    beyond: dict[int, int] = {}
+    wanted = targets(layers, kept)
+    for target in reversed(wanted):
+        last = end * sizes[target][0] // canvas[0] + beyond.get(target, 0)
+        stage = make_stage(layers, target, kept)
+        needed = stage.regions(layers, Region(last - 1, last, last - 1, last), sizes)
+        for i in stage.inputs:
+            if sizes[i] != (1, 1):
+                beyond[i] = max(beyond.get(i, 0), needed[i].bottom - end * sizes[i][0] // canvas[0])
+    return {
+        i: Grid(chunk_side(tile, stride_of_map(canvas, sizes[i])), beyond.get(i, 0))
+        for i in {*wanted, *kept}
+        if sizes[i] != (1, 1)
+    }
 
 
 def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
@@ -100,7 +145,9 @@ def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
     """
     always = {0} | {i for i, step in enumerate(layers.steps) if isinstance(step.op, Total)}
     side = max(tile, MIN_CELLS * layers.stride)
-    canvas = (-(-16 * side // layers.stride) * layers.stride,) * 2  # large enough for a chunk that is far from all edges
+    canvas = (
+        -(-16 * side // layers.stride) * layers.stride,
+    ) * 2  # large enough for a chunk that is far from all edges
     sizes = layers.sizes(canvas)
     last = len(layers.steps) - 1
     users = Counter(i for step in layers.steps for i in step.inputs)
@@ -148,23 +195,34 @@ def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
     return frozenset(kept)
 
 
-def flops_of(layers: Layers, sizes: Sequence[Pair], kept: frozenset[int], tile: int, canvas: Pair) -> tuple[int, int]:
+def shelf_bytes(layers: Layers, canvas: Pair, kept: frozenset[int], tile: int, itemsize: int) -> int:
+    """Bytes of kept maps that wait at a time: a row of chunks of each, or all of it where a total needs them all."""
+    sizes, grids = layers.sizes(canvas), make_grids(layers, kept, tile)
+    needed = 0
+    for number, grid in grids.items():
+        if number in kept:
+            height, width = sizes[number]
+            rows = height if layers.totals else min(height, grid.side + grid.offset)
+            needed += rows * width * layers.steps[number].channels * itemsize
+    return needed
+
+
+def flops_of(layers: Layers, canvas: Pair, kept: frozenset[int], tile: int) -> tuple[int, int]:
     """Floating-point operations of a canvas in stages, and of the same in one go; convolutions alone."""
-    once = sum(step.op.flops(whole(size)) for step, size in zip(layers.steps, sizes, strict=True) if step.op)
+    sizes = layers.sizes(canvas)
+    grids = make_grids(layers, kept, tile)
+    ops = [step.op for step in layers.steps]
+    once = sum(op.flops(whole(size)) for op, size in zip(ops, sizes, strict=True) if op is not None)
     staged = 0
     for target in targets(layers, kept):
         stage = make_stage(layers, target, kept)
-        for region in chunks(sizes[target], chunk_side(tile, stride_of_map(canvas, sizes[target]))):
+        for region in chunks(sizes[target], grids[target]):
             needed = stage.regions(layers, region, sizes)
-            staged += sum(layers.steps[i].op.flops(needed[i]) for i in stage.members)  # type: ignore[union-attr]
+            staged += sum(op.flops(needed[i]) for i in stage.members if (op := ops[i]) is not None)
     return staged, once
 
 
-def chunks(size: Pair, side: int) -> list[Region]:
-    """Cut a map into squares of that side, in reading order; those at the lower and right edges may be smaller."""
-    height, width = size
-    return [
-        Region(top, min(top + side, height), left, min(left + side, width))
-        for top in range(0, height, side)
-        for left in range(0, width, side)
-    ]
+def chunks(size: Pair, grid: Grid) -> list[Region]:
+    """Chunks of a map, in reading order."""
+    rows, columns = ([grid.span(i, length) for i in range(grid.count(length))] for length in size)
+    return [Region(*row, *column) for row in rows for column in columns]

@@ -29,7 +29,7 @@ from napari_matseg.core.staged.ops import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ ELEMENTWISE = (
     *("add", "sub", "mul", "div", "relu", "hardtanh", "silu", "sigmoid", "hardswish", "hardsigmoid", "gelu", "elu"),
     *("leaky_relu", "tanh", "clamp", "clamp_min", "mish", "softplus", "exp", "neg", "abs", "square"),
 )
-INPLACE = {"relu": torch.relu_, "add": operator.iadd}
+INPLACE: dict[str, Callable[..., Tensor]] = {"relu": torch.relu_, "add": operator.iadd}
 TOLERANCE = 1e-3  # of the scores, relative to their range: batch norms folded into convolutions round otherwise
 
 
@@ -113,8 +113,9 @@ def trace(network: nn.Module, in_channels: int, stride: int) -> Layers:
     CannotStageError
         If a layer is not known here (attention, say), or the layers together do not give what the network gives.
     """
-    device = next(network.parameters()).device
-    image = torch.zeros(1, in_channels, CELLS[0] * stride, CELLS[1] * stride, device=device)
+    weight = next(network.parameters(), None)
+    image = torch.zeros(1, in_channels, CELLS[0] * stride, CELLS[1] * stride)
+    image = image if weight is None else image.to(weight.device)
     try:
         with torch.no_grad():
             program = torch.export.export(network, (image,), strict=False).run_decompositions({})
@@ -213,7 +214,7 @@ class _Reader:
         shape = node.meta["val"].shape if not isinstance(node.meta["val"], list | tuple) else node.meta["val"][0].shape
         places = tuple(self.place[one] for one in inputs)
         for i in places:
-            if i in self.spread and not isinstance(op, Elementwise | None):
+            if i in self.spread and not isinstance(op, Elementwise | Concatenate | Window):
                 raise CannotStageError("it computes further on a value that holds for the whole image")
         self.steps.append(Step(op, places, int(shape[1])))
         self.place[node] = len(self.steps) - 1
@@ -363,9 +364,9 @@ class _Reader:
         counted: bool = True,
         divisor: Any = None,
     ) -> None:
-        if ceil or divisor is not None or (_pair(padding) != (0, 0) and not counted):
-            raise CannotStageError("it has a pooling that rounds up or leaves out the padding")
-        self._add(node, Window("mean", _pair(kernel), _pair(stride or kernel), _pair(padding)), [maps])
+        if divisor is not None or (_pair(padding) != (0, 0) and (ceil or not counted)):
+            raise CannotStageError("it has a pooling that leaves out the padding")
+        self._add(node, Window("mean", _pair(kernel), _pair(stride or kernel), _pair(padding), ceil=ceil), [maps])
 
     def read_adaptive_avg_pool2d(self, node: Any, maps: Any, size: Any) -> None:
         if _pair(size) != (1, 1):
