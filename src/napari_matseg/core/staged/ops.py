@@ -471,17 +471,31 @@ class Pad(Op):
 
     @override
     def needs(self, region: Region, sizes: Sequence[Pair]) -> list[Region]:
-        return [self._shifted(region).meet(whole(sizes[0]))]
+        top, bottom, left, right = self._shifted(region)
+        height, width = sizes[0]
+        # At least one cell, also of a region that lies beside the map.
+        return [
+            Region(
+                min(max(top, 0), height - 1),
+                max(min(bottom, height), 1),
+                min(max(left, 0), width - 1),
+                max(min(right, width), 1),
+            )
+        ]
 
     @override
     def run(self, parts: Sequence[Part], region: Region, sizes: Sequence[Pair], *, inplace: bool) -> Tensor:
         del inplace
-        wanted, need = self._shifted(region), self.needs(region, sizes)[0]
+        wanted = self._shifted(region)
+        inside = wanted.meet(whole(sizes[0]))
+        if inside.height < 1 or inside.width < 1:
+            maps = parts[0].maps
+            return maps.new_full((1, maps.shape[1], region.height, region.width), self.value)
         missing = (
-            *(need.top - wanted.top, wanted.bottom - need.bottom),
-            *(need.left - wanted.left, wanted.right - need.right),
+            *(inside.top - wanted.top, wanted.bottom - inside.bottom),
+            *(inside.left - wanted.left, wanted.right - inside.right),
         )
-        return padded(parts[0].cut(need), missing, self.value)
+        return padded(parts[0].cut(inside), missing, self.value)
 
 
 class Total(Op):
