@@ -3,7 +3,7 @@
     python docs/make_pictures.py [NAME...]
 
 All of them, or those named, such as `tiling` or `napari`. Needs the `docs` and `all` extras; on Linux without a screen,
-Xvfb as well.
+Xvfb as well, and for `index` Chromium or Chrome.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.synthetic.demo import Kind
 
-PICTURES = Path(__file__).parent / "pictures"
+PICTURES = Path(__file__).absolute().parent / "pictures"
 MOST_BYTES = 300_000
 WINDOW = (1360, 720)
 PATIENCE_S = 600
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BLUE, ORANGE, GREEN = "#0072b2", "#e69f00", "#009e73"
 
 
@@ -76,6 +77,31 @@ def sizes() -> None:
         drawn, _ = save_plot(plots_of(measured)["size"], Path(folder) / "sizes.png")
         figure = Image.open(drawn).convert("RGB")
     _keep("sizes", figure.resize((figure.width * 3 // 4, figure.height * 3 // 4), Image.Resampling.LANCZOS))
+
+
+def index() -> None:
+    """Take a picture of the page of a run over twelve demo micrographs, by a browser."""
+    import shutil
+    import subprocess
+
+    from napari_matseg.core.progress import finish
+    from napari_matseg.running import run
+    from napari_matseg.settings import Recipe, SegmentSettings
+
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise SystemExit(f"No browser to take a picture with; install one of {', '.join(BROWSERS)}.")
+    recipe = Recipe(name="Particles overnight", segment=SegmentSettings(model="particles"))
+    with tempfile.TemporaryDirectory() as folder:
+        images = [write_demo(Path(folder) / f"grid 3-{i:02}.tif", seed=i, shape=(480, 640))[0] for i in range(1, 13)]
+        images[3].write_bytes(images[3].read_bytes()[:100])
+        page = finish(run(recipe, images, Path(folder) / "results")).files["index"]
+        page.write_text(page.read_text(encoding="utf-8").replace(f"{folder}/", ""), encoding="utf-8")
+        shot = Path(folder) / "index.png"
+        command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu", f"--screenshot={shot}"]
+        subprocess.run([*command, "--window-size=1240,1240", page.as_uri()], check=True, capture_output=True)  # noqa: S603
+        picture = Image.open(shot).convert("RGB")
+        _keep("index", picture.resize((picture.width * 3 // 4, picture.height * 3 // 4), Image.Resampling.LANCZOS))
 
 
 def tiling() -> None:
@@ -142,6 +168,81 @@ def tiling() -> None:
         file = Path(folder) / "tiling.png"
         figure.savefig(file, dpi=110, facecolor="white")
         _keep("tiling", Image.open(file).convert("RGB"))
+    plt.close(figure)
+
+
+def stages() -> None:
+    """Draw what a network in stages needs beyond a chunk of each map, and what halo and stages compute twice."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from napari_matseg.core.architectures import build_network, stride_of
+    from napari_matseg.core.staged.ops import Region
+    from napari_matseg.core.staged.stages import (
+        choose_kept,
+        flops_of,
+        make_grids,
+        make_stage,
+        stride_of_map,
+        targets,
+    )
+    from napari_matseg.core.staged.trace import trace
+    from napari_matseg.core.tile import computed_pixels
+    from napari_matseg.settings import ArchitectureSettings
+
+    reach, side, sizes_px = 287, 8192, (512, 768, 1024, 1536, 2048, 3072, 4096)  # reach of the U-Net below
+    network = build_network(ArchitectureSettings(name="unet", encoder="resnet18"), 3).eval()
+    layers = trace(network, 1, stride_of(network))
+    canvas = (side, side)
+    sizes, kept = layers.sizes(canvas), choose_kept(layers, 1024)
+    grids = make_grids(layers, kept, 1024)
+    names, chunks, beyond = [], [], []
+    for target in targets(layers, kept):
+        stride, stage = stride_of_map(canvas, sizes[target]), make_stage(layers, target, kept)
+        top, bottom = grids[target].span(3, sizes[target][0])
+        needed = stage.regions(layers, Region(top, bottom, top, bottom), sizes)
+        names.append(
+            "result" if target == len(layers.steps) - 1 else f"{layers.steps[target].channels} maps at 1/{stride}"
+        )
+        chunks.append((bottom - top) * stride)
+        beyond.append(max(top * stride - needed[i].top * stride_of_map(canvas, sizes[i]) for i in stage.inputs))
+    plt.rcParams.update({"font.size": 10, "axes.titlesize": 11, "font.family": "DejaVu Sans"})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    places = np.arange(len(names) + 1)
+    left.barh(places, [*chunks, 1024], color=[BLUE] * len(names) + [ORANGE])
+    for sign in (-1, 1):
+        edge = [0 if sign < 0 else length for length in (*chunks, 1024)]
+        left.barh(
+            places, [sign * n for n in (*beyond, reach)], left=edge, color=[BLUE] * len(names) + [ORANGE], alpha=0.3
+        )
+    left.set_yticks(places, [*names, "halo, for comparison"])
+    left.invert_yaxis()
+    left.set_xlabel("pixels of the image")
+    left.set_title("Chunks of the maps kept (dark), and what they need beyond (pale)")
+    extra = {"halo": [], "stages": []}
+    for tile in sizes_px:
+        extra["halo"].append(computed_pixels(plan_tiles(canvas, tile, reach + 1, 32)) / side**2 - 1)
+        staged, once = flops_of(layers, canvas, choose_kept(layers, tile), tile)
+        extra["stages"].append(staged / once - 1)
+    for (name, values), colour in zip(extra.items(), (ORANGE, BLUE), strict=True):
+        shown = [100 * value if value < 4 else np.nan for value in values]
+        right.plot(sizes_px, shown, "o-", color=colour, label=name)
+    right.set_xscale("log", base=2)
+    right.set_xticks(sizes_px, [str(n) for n in sizes_px])
+    right.minorticks_off()
+    right.set_ylim(0, 300)
+    right.set_xlabel("side of a tile in pixels")
+    right.set_ylabel("work beyond one pass, %")
+    right.set_title(f"U-Net with ResNet-18 on {side} x {side}")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "stages.png"
+        figure.savefig(file, dpi=110, facecolor="white")
+        _keep("stages", Image.open(file).convert("RGB"))
     plt.close(figure)
 
 
@@ -224,6 +325,118 @@ def windows() -> None:
         widget.sources.what = "centres"
         _run(widget)
         _shoot(viewer, "points")
+
+
+def train() -> None:
+    """Take pictures of a model from the first stroke to its result, on a superalloy, and print how good it is.
+
+    The micrograph is Stuckner et al. 2022's (doi 10.1038/s41524-022-00878-5, MIT), which is not in the repository.
+    """
+    from napari_matseg.core.metrics import Scores, count
+
+    folder = Path(os.environ.get("NAPARI_MATSEG_DATA", PICTURES.parents[2] / "shared" / "data")) / "superalloy"
+    file = folder / "images" / "spot3_0d_3.tif"
+    if not file.is_file():
+        raise SystemExit(f"No {file}; set NAPARI_MATSEG_DATA to the folder that holds superalloy/.")
+    drawn = np.asarray(Image.open(folder / "masks" / "spot3_0d_3_mask.tif").convert("RGB"))
+    truth = (drawn != drawn[..., :1]).any(-1).astype(np.uint8)  # precipitates, of both kinds, are in colour
+    with tempfile.TemporaryDirectory() as models, _viewer((1360, 800)) as viewer:
+        os.environ["NAPARI_MATSEG_MODELS"] = models
+        viewer.layers.clear()
+        viewer.open(str(file), plugin="napari-matseg")
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Train")
+        _widen(viewer, dock, 440)
+        layer = widget.layers.add_layer()
+        _paint(layer, truth, (256, 256))
+        print(f"painted: {(layer.data > 0).mean():.1%} of the pixels")
+        _settle()
+        widget.classes.rename(1, "matrix")
+        widget.classes.rename(2, "precipitate")
+        widget.form.name.setText("precipitates")
+        viewer.reset_view()
+        _shoot(viewer, "train-1")
+
+        started = time.monotonic()
+        widget.run()
+        _wait(lambda: len(widget.live.history) > 180)
+        _shoot(viewer, "train-2")
+        _wait(widget.run_bar.run_button.isEnabled)
+        print(f"trained in {time.monotonic() - started:.0f} s")
+
+        widget.segment()
+        viewer.window.remove_dock_widget(dock)
+        (segmenter,) = (one for name, one in viewer.window.dock_widgets.items() if name.startswith("Segment"))
+        segmenter.image.layer = viewer.layers[0]
+        _run(segmenter)
+        layer.visible = False
+        viewer.reset_view()
+        _shoot(viewer, "train-3")
+        scores = Scores(count(viewer.layers[-1].data, truth, 2))
+        print(f"whole micrograph: IoU {scores.iou.round(3)}, mean {scores.mean_iou:.3f}")
+        outside = np.ones(truth.shape, bool)
+        outside[:256, :256] = False
+        scores = Scores(count(viewer.layers[-1].data, truth, 2, mask=outside))
+        print(f"but for the corner that was painted: mean IoU {scores.mean_iou:.3f}")
+
+
+def _paint(layer: Any, truth: np.ndarray, corner: tuple[int, int]) -> None:
+    """Draw short strokes well inside each class, all in the corner but there far from each other, as a user would."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(1)
+    for label, class_id in ((1, 0), (2, 1)):
+        inside = ndimage.distance_transform_edt(truth == class_id) > layer.brush_size / 2
+        inside[corner[0] :], inside[:, corner[1] :] = False, False
+        layer.selected_label = label
+        there = np.argwhere(inside).astype(float)
+        chosen = [there[0]]
+        while len(chosen) < 9:
+            chosen.append(there[np.min([np.hypot(*(there - one).T) for one in chosen], axis=0).argmax()])
+        for place in chosen:
+            angle = rng.uniform(0, 2 * np.pi)
+            for _ in range(12):
+                layer.paint(tuple(place), label, refresh=False)
+                turns = angle + rng.normal(0, np.linspace(0.3, 2.5, 12))
+                steps = place + 3 * np.stack([np.sin(turns), np.cos(turns)], axis=1)
+                good = [i for i, step in enumerate(steps) if inside[tuple(np.rint(step).astype(int) % truth.shape)]]
+                if not good:
+                    break
+                place, angle = steps[good[0]], turns[good[0]]
+    layer.refresh()
+
+
+def batch() -> None:
+    """Take a picture of a batch at work, with one of its results opened."""
+    from napari_matseg.core.recipes import write_recipe
+    from napari_matseg.settings import Recipe, SegmentSettings
+
+    recipe = Recipe(name="particles", segment=SegmentSettings(model="particles", instances=True))
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), _viewer((1360, 800)) as viewer:
+        viewer.layers.clear()
+        Path("micrographs").mkdir()
+        images = [
+            write_demo(Path("micrographs") / f"grid 3-{i:02}.tif", seed=i, shape=(480, 640))[0] for i in range(1, 13)
+        ]
+        for truth in Path("micrographs").glob("*_truth.tif"):
+            truth.unlink()
+        images[3].write_bytes(images[3].read_bytes()[:100])
+        write_recipe(recipe, Path("particles.yaml"))
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Batch")
+        _widen(viewer, dock, 590)
+        widget.form.recipe.choose(Path("particles.yaml"))
+        widget.form.inputs.add(["micrographs"])
+        widget.form.out_line.setText("results")
+        _wait(lambda: widget.model.rowCount() == len(images))
+        widget.run()
+        _wait(lambda: widget.model.numbers["done"] > 4 and widget.model.numbers["working"] > 0)
+        widget.bar.pause_button.click()
+        viewer.canvas.overlays.scale_bar.visible = True
+        widget.opener.open(widget.model.entry(2))
+        _wait(lambda: len(viewer.layers) > 0)
+        widget.queue.view.scrollToTop()
+        _shoot(viewer, "batch")
+        widget.cancel()
+        _wait(widget.bar.start_button.isEnabled)
 
 
 def _compare_objects(viewer: Any, widget: Any) -> None:
@@ -373,11 +586,15 @@ def _keep(name: str, picture: Image.Image) -> None:
 
 KINDS: dict[str, Callable[[], None]] = {
     "tiling": tiling,
+    "stages": stages,
     "overlays": overlays,
     "sizes": sizes,
+    "index": index,
     "augment": augment,
     "napari": windows,
     "drive": drive,
+    "train": train,
+    "batch": batch,
 }
 
 if __name__ == "__main__":

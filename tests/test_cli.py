@@ -354,6 +354,18 @@ class TestModels:
         _, out, _ = run("models", name, "--json")
         assert json.loads(out) == read_card(name).model_dump(mode="json")
 
+    def test_tiling_of_one(self, run: Run, own: Path) -> None:
+        _, out, _ = run("models", "mine", "--tiling", "--json")
+        described = json.loads(out)
+        assert described["strategy"] == "staged"
+        assert 0 <= described["extra_flops"] < 0.1
+        assert described["why_not_staged"] is None
+        assert described["kept"]
+        _, out, _ = run("models", "mine", "--tiling", "--size", "64")
+        assert "64 x 64 px are taken in 1 tiles" in out
+        assert "strategy      whole" in out
+        assert run("models", "--tiling")[0] == 2
+
 
 class TestInfo:
     def test_pixel_size_and_data_bar(self, run: Run) -> None:

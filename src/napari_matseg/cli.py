@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from napari_matseg import __version__, cli_measure, cli_points
+from napari_matseg import __version__, cli_measure, cli_points, cli_run
 from napari_matseg.errors import InputError, MatsegError, SettingsError
 from napari_matseg.settings import SegmentSettings
 from napari_matseg.terminal import one_line, show
@@ -187,6 +187,10 @@ def models(
         str | None, typer.Argument(metavar="[MODEL]", help="Model to describe; all are listed else.")
     ] = None,
     get: Annotated[str | None, typer.Option(help="Download a promptable model, such as vit_b.")] = None,
+    tiling: Annotated[
+        bool, typer.Option("--tiling", help="Say how the model takes a large image in tiles, and what that costs.")
+    ] = False,
+    size: Annotated[int, typer.Option(min=1, help="Height and width in pixels of the image for --tiling.")] = 4096,
     as_json: JsonOption = False,
 ) -> None:
     """List the models, describe one, or download one."""
@@ -196,6 +200,9 @@ def models(
 
     if get is not None:
         print(f"{show(fetch(get), get)}: ask with --model {get}")
+        return
+    if tiling:
+        _print_tiling(name, size, as_json)
         return
     promptable = available_promptable()
     if name is not None:
@@ -258,6 +265,7 @@ def info(
 
 cli_points.add_to(app)
 cli_measure.add_to(app)
+cli_run.add_to(app)
 
 
 def _report(batch: Batch, as_json: bool) -> None:
@@ -274,6 +282,19 @@ def _report(batch: Batch, as_json: bool) -> None:
     elif len(batch.images) == 1:
         print("\n".join(next(iter(batch.images.values()))["files"].values()))
     cli_measure.print_scores(batch.counts, batch.names, as_json, more)
+
+
+def _print_tiling(name: str | None, size: int, as_json: bool) -> None:
+    """Print how a model takes a square image of so many pixels."""
+    from napari_matseg.core.checkpoints import load_model
+    from napari_matseg.core.devices import choose_device
+    from napari_matseg.core.staged.describe import describe_tiling, to_text
+
+    if name is None:
+        raise SettingsError("--tiling is asked of one model; name it, as in napari-matseg models particles --tiling.")
+    device = choose_device(DEFAULTS.device)
+    described = describe_tiling(load_model(name, str(device)), (size, size), DEFAULTS, device)
+    print(json.dumps(described, indent=2) if as_json else to_text(described, (size, size)))
 
 
 def _fail(message: object) -> NoReturn:

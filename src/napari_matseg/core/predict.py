@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
 CPU_COST = {2048: 1.25, 1024: 1.0, 512: 1.0}  # time per pixel by side of the tile, relative; larger ones gain nothing
 STAGED_SIDE = {"cpu": 1024, "cuda": 2048, "mps": 1024}
-STAGED_ROOM = 1 << 30  # bytes of maps that wait: tiles are made smaller rather than to hold more
-SMALLEST_STAGED = 256
+STAGED_ROOM = 6 << 28  # bytes of maps that wait: tiles are made smaller rather than to hold more
+THRIFTIER = ((512, 1), (512, 2), (512, 4), (256, 4), (512, 8), (256, 16), (256, 64))  # sides, and how few maps to keep
 BATCH_PIXELS = 4 << 20  # beyond this a larger batch gains nothing on a GPU
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7, "mps": 0.5}  # of what is free
 Strategy = Literal["whole", "staged", "halo", "blend"]
@@ -60,6 +60,8 @@ class Plan:
         Side of the largest window, and context that is cut away, in pixels.
     stride : int
         What corners of windows are multiples of.
+    thrift : int
+        In stages: how dear memory is; see `core.staged.stages.choose_kept`.
     """
 
     strategy: Strategy
@@ -68,6 +70,7 @@ class Plan:
     tile: int
     halo: int
     stride: int
+    thrift: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the plan in plain JSON types."""
@@ -130,7 +133,7 @@ def make_plan(
     halo = ceil_to(min(reach or 0, MAX_REACH if enough is None else enough), stride)
     single = plan_tiles(shape, max(canvas), 0, stride)
     strategy: Strategy = "whole"
-    tiles = single
+    tiles, thrift = single, 1
     side = settings.tile or (fits if device.type != "cpu" else _fastest_side(shape, halo, stride, fits))
     side = min(side, largest or side)
     if settings.tiling == "blend":
@@ -140,7 +143,8 @@ def make_plan(
         staged = min(staged, largest or staged)
         if len(plan_tiles(shape, staged, 0, stride)) > 1:
             if not isinstance(model.layers, str):
-                staged = staged if settings.tile else _staged_side(model.layers, canvas, staged)
+                if not settings.tile:
+                    staged, thrift = _staged_side(model.layers, canvas, staged)
                 strategy, tiles = "staged", plan_tiles(shape, staged, 0, stride)
             elif reach is not None:
                 strategy, tiles = "halo", plan_tiles(shape, side, halo, stride)
@@ -157,19 +161,19 @@ def make_plan(
     if strategy != "staged" and device.type != "cpu":
         batch = max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
     halo = halo if strategy == "halo" else 0
-    return Plan(strategy, tiles, settings.batch or batch, max(max(tile.shape) for tile in tiles), halo, stride)
+    return Plan(strategy, tiles, settings.batch or batch, max(max(tile.shape) for tile in tiles), halo, stride, thrift)
 
 
-def _staged_side(layers: Layers, canvas: tuple[int, int], side: int) -> int:
-    """Side of tiles with which the maps that wait do not take too much memory."""
+def _staged_side(layers: Layers, canvas: tuple[int, int], side: int) -> tuple[int, int]:
+    """Side of tiles, and thrift, with which the maps that wait do not take too much memory."""
     from napari_matseg.core.staged.stages import choose_kept, shelf_bytes
 
-    def waiting(side: int) -> int:
-        return shelf_bytes(layers, canvas, choose_kept(layers, side), side, 4)
-
-    while side // 2 >= SMALLEST_STAGED and not layers.totals and waiting(side) > STAGED_ROOM:
-        side //= 2
-    return side
+    choices = [(side, 1), *((smaller, thrift) for smaller, thrift in THRIFTIER if smaller <= side)]
+    for smaller, thrift in choices:
+        kept = choose_kept(layers, smaller, thrift)
+        if layers.totals or shelf_bytes(layers, canvas, kept, smaller, 4) <= STAGED_ROOM:
+            break
+    return smaller, thrift
 
 
 def _fastest_side(shape: tuple[int, int], halo: int, stride: int, fits: int) -> int:
@@ -274,6 +278,7 @@ def _in_stages(
         layers,
         canvas,
         ceil_to(plan.tile, plan.stride),
+        plan.thrift,
         read=read,
         device=device,
         dtype=dtype,

@@ -35,6 +35,8 @@ class StagedRun:
         Height and width of the image, multiples of the network's stride.
     tile : int
         Side of a tile in pixels.
+    thrift : int
+        As in `choose_kept`.
     read : callable
         Gives a region of the image as a tensor of shape (1, channels, height, width) in the memory of the CPU.
     room : int
@@ -46,6 +48,7 @@ class StagedRun:
         layers: Layers,
         canvas: Pair,
         tile: int,
+        thrift: int = 1,
         *,
         read: Callable[[Region], Tensor],
         device: torch.device,
@@ -53,7 +56,7 @@ class StagedRun:
         room: int,
     ) -> None:
         self._layers, self._canvas = layers.to(device, dtype), canvas
-        self._kept = kept = choose_kept(layers, tile)
+        self._kept = kept = choose_kept(layers, tile, thrift)
         self._read, self._device, self._dtype = read, device, dtype
         self._sizes = layers.sizes(canvas)
         self._last = len(layers.steps) - 1

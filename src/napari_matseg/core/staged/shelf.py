@@ -84,7 +84,7 @@ class Shelf:
         maps = part.maps
         half = (maps.half() if maps.dtype == torch.float32 else maps).permute(0, 2, 3, 1).contiguous().cpu()
         place = self._file.seek(0, 2)
-        self._file.write(half.view(torch.uint8).numpy().data)
+        self._file.write(half.flatten().view(torch.uint8).numpy().data)
         self.written += half.nbytes
         self._there[key] = (place, part.where, half.shape, maps.dtype, maps.device)
 

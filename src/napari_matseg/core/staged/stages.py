@@ -126,7 +126,7 @@ def make_grids(layers: Layers, kept: frozenset[int], tile: int) -> dict[int, Gri
     }
 
 
-def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
+def choose_kept(layers: Layers, tile: int, thrift: int = 1) -> frozenset[int]:
     """Choose the maps that are kept, from what it costs to keep them and what it costs to compute them again.
 
     All maps that several layers take, or that are taken at another resolution, are candidates; beginning with all,
@@ -137,6 +137,8 @@ def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
     layers : Layers
     tile : int
         Side of a tile of the result in pixels.
+    thrift : int
+        How many times as dear memory is than speed alone would have it; more keeps fewer and smaller maps.
 
     Returns
     -------
@@ -175,11 +177,11 @@ def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
             step = layers.steps[number]
             values = where.cells * step.channels
             if number in stage.inputs:
-                total += READ * values
+                total += thrift * READ * values
             elif step.op is not None:
                 total += step.op.flops(where) + (TOUCH * values if isinstance(step.op, Elementwise) else 0)
         if target in kept:
-            total += WRITE * region.cells * layers.steps[target].channels
+            total += thrift * WRITE * region.cells * layers.steps[target].channels
         return total * (sizes[target][0] * sizes[target][1] / region.cells) / cells
 
     costs = {target: cost(target, kept) for target in targets(layers, kept)}
@@ -196,14 +198,18 @@ def choose_kept(layers: Layers, tile: int) -> frozenset[int]:
 
 
 def shelf_bytes(layers: Layers, canvas: Pair, kept: frozenset[int], tile: int, itemsize: int) -> int:
-    """Bytes of kept maps that wait at a time: a row of chunks of each, or all of it where a total needs them all."""
+    """Bytes of kept maps that wait at a time: some rows of chunks of each, or all where a total needs them all."""
     sizes, grids = layers.sizes(canvas), make_grids(layers, kept, tile)
+    strides = {number: stride_of_map(canvas, sizes[number]) for number in grids}
+    ahead = max(grid.side * strides[number] for number, grid in grids.items())  # px that the coarsest map is ahead
     needed = 0
     for number, grid in grids.items():
         if number in kept:
             height, width = sizes[number]
-            rows = height if layers.totals else min(height, grid.side + grid.offset)
-            needed += rows * width * layers.steps[number].channels * itemsize
+            rows = ahead // strides[number] + grid.side + grid.offset
+            needed += (
+                (height if layers.totals else min(height, rows)) * width * layers.steps[number].channels * itemsize
+            )
     return needed
 
 
