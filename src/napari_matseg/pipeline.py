@@ -5,11 +5,12 @@ The file to read first.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -18,7 +19,10 @@ from napari_matseg.core.checkpoints import Model, load_model
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.export import make_folder, overlay_rgb, write_json, write_labels, write_png
 from napari_matseg.core.labels import label_objects
+from napari_matseg.core.large.steps import default_work, large_steps
+from napari_matseg.core.large.stores import write_labels_zarr
 from napari_matseg.core.maps import make_maps
+from napari_matseg.core.pixels import LazyPixels
 from napari_matseg.core.progress import Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_image, describe_model, describe_run
 from napari_matseg.core.read import as_micrograph
@@ -26,9 +30,13 @@ from napari_matseg.errors import SettingsError
 from napari_matseg.settings import ClassSpec, PromptTrainSettings, SegmentSettings, TrainSettings, explain, load_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
+    import torch
+
+    from napari_matseg.core.large.steps import Large, RunBands
     from napari_matseg.core.micrograph import Micrograph
+    from napari_matseg.core.pixels import Box
     from napari_matseg.core.train import TrainProgress
 
 
@@ -39,7 +47,9 @@ class Segmentation:
     Attributes
     ----------
     classes : array, shape (..., height, width), uint8
-        Class of each pixel, with the planes of the micrograph; 0 is background or matrix, and the data bar.
+        Class of each pixel, with the planes of the micrograph; 0 is background or matrix, and the data bar. Of a large
+        micrograph this and the other arrays stay in files, which are deleted with it, and are read where they are
+        sliced; `numpy.asarray` reads all.
     specs : tuple of ClassSpec
         Name and colour of each class.
     record : dict
@@ -49,11 +59,11 @@ class Segmentation:
     probabilities : array, shape (..., classes, height, width), float32, or None
     """
 
-    classes: np.ndarray
+    classes: Any
     specs: tuple[ClassSpec, ...]
     record: dict[str, Any]
-    instances: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
+    instances: Any = None
+    probabilities: Any = None
 
 
 def segment(
@@ -61,6 +71,7 @@ def segment(
     settings: SegmentSettings | None = None,
     *,
     loaded: Model | None = None,
+    work: Path | None = None,
     **changes: Any,
 ) -> Segmentation:
     """Segment a micrograph.
@@ -72,6 +83,9 @@ def segment(
     settings : SegmentSettings, optional
     loaded : Model, optional
         A model that is in memory already, instead of the one that the settings name.
+    work : Path, optional
+        Folder for what a large micrograph needs on the way; a run that was killed goes on with what it left there.
+        None: in the user's cache folder.
     **changes
         Fields of `SegmentSettings` that differ from `settings`, such as ``model="superalloy"``.
 
@@ -91,7 +105,7 @@ def segment(
     >>> result.classes.shape
     (64, 64)
     """
-    return finish(segment_steps(image, settings, loaded=loaded, **changes))
+    return finish(segment_steps(image, settings, loaded=loaded, work=work, **changes))
 
 
 def segment_steps(
@@ -99,9 +113,14 @@ def segment_steps(
     settings: SegmentSettings | None = None,
     *,
     loaded: Model | None = None,
+    work: Path | None = None,
+    run_bands: RunBands | None = None,
     **changes: Any,
 ) -> Generator[Progress, None, Segmentation]:
-    """Segment as `segment` does, as a generator: it yields `Progress` after each tile; closing it cancels."""
+    """Segment as `segment` does, as a generator: it yields `Progress` after each tile; closing it cancels.
+
+    With `run_bands`, the bands of a large micrograph get done as that says; see `core.large.steps.large_steps`.
+    """
     started = time.perf_counter()
     settings = change(settings or SegmentSettings(), changes)
     micrograph = as_micrograph(image)
@@ -116,6 +135,54 @@ def segment_steps(
         settings = settings.model_copy(update={"model": str(model.path or model.card.name)})
 
     rows = micrograph.content_rows if settings.exclude_data_bar else slice(0, micrograph.shape_yx[0])
+    about = describe_image(micrograph)
+    precision = str(dtype).removeprefix("torch.")
+    found: _Whole | Large
+    if micrograph.n_planes * math.prod(micrograph.shape_yx) < settings.large_px:
+        found = yield from _in_memory(micrograph, model, settings, device, dtype, rows)
+    else:
+        found = yield from large_steps(
+            micrograph, about["sha256"], model, settings, device, precision, rows, work or default_work(), run_bands
+        )
+    record = {
+        "format": 1,
+        "job": "segment",
+        "image": about,
+        "model": describe_model(model),
+        "settings": settings.model_dump(mode="json"),
+        "device": str(device),
+        "precision": precision,
+        "segmented_rows": [rows.start, rows.stop],
+        "planes": found.planes,
+        "pixels": {spec.name: n for spec, n in zip(model.card.classes, found.pixels, strict=True)},
+        "fractions": {
+            spec.name: n / sum(found.pixels) for spec, n in zip(model.card.classes, found.pixels, strict=True)
+        },
+        "seconds": round(time.perf_counter() - started, 3),
+        **describe_run(),
+    }
+    return Segmentation(found.classes, model.card.classes, record, found.instances, found.probabilities)
+
+
+class _Whole(NamedTuple):
+    """What comes out in memory; see `core.large.steps.Large`."""
+
+    classes: np.ndarray
+    instances: np.ndarray | None
+    probabilities: np.ndarray | None
+    planes: list[dict[str, Any]]
+    pixels: list[int]
+
+
+def _in_memory(
+    micrograph: Micrograph,
+    model: Model,
+    settings: SegmentSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    rows: slice,
+) -> Generator[Progress, None, _Whole]:
+    """Segment plane by plane."""
     shape = (*micrograph.shape_planes, *micrograph.shape_yx)
     n_classes = len(model.card.classes)
     classes = np.zeros((micrograph.n_planes, *micrograph.shape_yx), dtype=np.uint8)
@@ -138,28 +205,12 @@ def segment_steps(
             instances[index, rows] = label_objects(found.classes_yx, found.depth_yx)
         planes.append(found.record)
         pixels = [n + int(np.count_nonzero(found.classes_yx == i)) for i, n in enumerate(pixels)]
-
-    record = {
-        "format": 1,
-        "job": "segment",
-        "image": describe_image(micrograph),
-        "model": describe_model(model),
-        "settings": settings.model_dump(mode="json"),
-        "device": str(device),
-        "precision": str(dtype).removeprefix("torch."),
-        "segmented_rows": [rows.start, rows.stop],
-        "planes": planes,
-        "pixels": {spec.name: n for spec, n in zip(model.card.classes, pixels, strict=True)},
-        "fractions": {spec.name: n / sum(pixels) for spec, n in zip(model.card.classes, pixels, strict=True)},
-        "seconds": round(time.perf_counter() - started, 3),
-        **describe_run(),
-    }
-    return Segmentation(
+    return _Whole(
         classes.reshape(shape),
-        model.card.classes,
-        record,
         None if instances is None else instances.reshape(shape),
         None if probabilities is None else probabilities.reshape(*micrograph.shape_planes, *probabilities.shape[1:]),
+        planes,
+        pixels,
     )
 
 
@@ -201,7 +252,13 @@ def train_steps(
     return prompt_train_steps(settings, data, out, resume=resume)
 
 
-def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem: str) -> dict[str, Path]:
+def save(
+    result: Segmentation,
+    micrograph: Micrograph,
+    folder: str | Path,
+    stem: str,
+    labels: Literal["tiff", "zarr"] = "tiff",
+) -> dict[str, Path]:
     """Write what came out; each file whole or not at all.
 
     Parameters
@@ -213,6 +270,9 @@ def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem:
         Made if it is missing.
     stem : str
         What the names of the files begin with.
+    labels : {"tiff", "zarr"}
+        Whether labels are written as OME-TIFF or as OME-Zarr. Of a large micrograph both have smaller copies for
+        viewing.
 
     Returns
     -------
@@ -226,35 +286,27 @@ def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem:
     """
     folder = Path(folder)
     make_folder(folder)
-    axes = micrograph.axes.removesuffix("S")
+    write, ending = (write_labels_zarr, ".ome.zarr") if labels == "zarr" else (write_labels, ".tif")
     files = {
-        "labels": folder / f"{stem}_labels.tif",
+        "labels": folder / f"{stem}_labels{ending}",
         "overlay": folder / f"{stem}_overlay.png",
         "record": folder / f"{stem}_record.json",
     }
-    write_labels(
-        files["labels"],
-        result.classes,
-        pixel_size_nm=micrograph.pixel_size_nm,
-        classes=result.specs,
-        axes=axes,
-        record=result.record,
-    )
+    common: dict[str, Any] = {
+        "pixel_size_nm": micrograph.pixel_size_nm,
+        "axes": micrograph.axes.removesuffix("S"),
+        "record": result.record,
+    }
+    write(files["labels"], result.classes, classes=result.specs, **common)
     if result.instances is not None:
-        files["instances"] = folder / f"{stem}_instances.tif"
-        write_labels(
-            files["instances"],
-            result.instances,
-            pixel_size_nm=micrograph.pixel_size_nm,
-            axes=axes,
-            record=result.record,
-        )
-    first = result.classes.reshape(-1, *micrograph.shape_yx)[0]
+        files["instances"] = folder / f"{stem}_instances{ending}"
+        write(files["instances"], result.instances, **common)
+    first, seen = (0,) * len(micrograph.shape_planes), micrograph.view()
     write_png(
         files["overlay"],
         overlay_rgb(
-            micrograph.plane()[0],
-            first,
+            _lazy(micrograph, lambda rows, columns: seen[:, rows, columns][0]),
+            _lazy(micrograph, lambda rows, columns: result.classes[(*first, rows, columns)]),
             result.specs,
             pixel_size_nm=micrograph.pixel_size_nm,
             data_bar=micrograph.data_bar,
@@ -262,6 +314,15 @@ def save(result: Segmentation, micrograph: Micrograph, folder: str | Path, stem:
     )
     write_json(files["record"], result.record | {"outputs": {what: str(path) for what, path in files.items()}})
     return files
+
+
+def _lazy(micrograph: Micrograph, read: Callable[[slice, slice], np.ndarray]) -> LazyPixels:
+    """Plane that is read where it is sliced."""
+
+    def box(_plane: int, where: Box) -> np.ndarray:
+        return read(*(slice(span.start, span.stop) for span in where))
+
+    return LazyPixels(micrograph.shape_yx, read(slice(1), slice(1)).dtype, 0, box)
 
 
 def change(settings: SegmentSettings, changes: dict[str, Any]) -> SegmentSettings:

@@ -8,6 +8,7 @@ import threading
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -447,3 +448,47 @@ def test_damage_ends_in_an_image_or_in_a_clear_error(path, seed):
         except InputError as error:
             assert str(error).startswith(f"{path}: ")  # noqa: PT017
             assert "\n" not in str(error)  # noqa: PT017
+
+
+def write_pyramid(path: Path, image: np.ndarray, n: int, **kind: Any) -> None:
+    """A TIFF with every second, fourth ... pixel in SubIFDs."""
+    with tifffile.TiffWriter(path) as tif:
+        for level in range(n + 1):
+            more = {"subfiletype": 1} if level else {"subifds": n}
+            colour = image.ndim == 3 and image.shape[-1] == 3
+            part = image[:: 2**level, :: 2**level] if colour else image[..., :: 2**level, :: 2**level]
+            tif.write(part, tile=(32, 32), photometric="rgb" if colour else "minisblack", **more, **kind)
+
+
+@pytest.mark.parametrize(
+    ("image", "colour"),
+    [
+        (np.random.default_rng(0).integers(0, 99, (200, 150)).astype(np.uint8), False),
+        (np.random.default_rng(0).integers(0, 99, (3, 100, 150)).astype(np.uint16), False),
+        (np.random.default_rng(0).integers(0, 99, (200, 150, 3)).astype(np.uint8), True),
+        (np.random.default_rng(0).integers(0, 99, (200, 150, 1)).astype(np.uint8).repeat(3, axis=2), False),
+    ],
+)
+def test_the_copies_of_a_pyramid_are_levels_of_what_stays_in_the_file(tmp_path, monkeypatch, image, colour):
+    monkeypatch.setattr(read_tiff, "LAZY_BYTES", 0)
+    write_pyramid(tmp_path / "a.tif", image, 2, compression="zlib")
+    micrograph = read(tmp_path / "a.tif")
+    grey = image[..., 0] if image.shape[-1] == 3 and not colour else image
+    assert micrograph.is_colour == colour
+    np.testing.assert_array_equal(micrograph.pixels[...], grey)
+    assert len(micrograph.levels) == 2
+    for n, level in enumerate(micrograph.levels, 1):
+        step = slice(None, None, 2**n)
+        expected = grey[step, step] if colour or grey.ndim == 2 else grey[:, step, step]
+        np.testing.assert_array_equal(level[...], expected)
+
+
+def test_copies_that_are_none_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_tiff, "LAZY_BYTES", 0)
+    image = np.random.default_rng(0).integers(0, 99, (200, 150)).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        tif.write(image, tile=(32, 32), subifds=3)
+        tif.write(image[::2, ::2], subfiletype=1)
+        tif.write(image[::4, ::4].astype(np.uint16), subfiletype=1)
+        tif.write(image[::8, ::8], subfiletype=1)
+    assert [level.shape for level in read(tmp_path / "a.tif").levels] == [(100, 75)]

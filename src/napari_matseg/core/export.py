@@ -20,6 +20,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from napari_matseg.core.annotate import draw_scale_bar, legend_rgb, letter_height
+from napari_matseg.core.pixels import LazyPixels
 from napari_matseg.errors import InputError, OutputError
 from napari_matseg.settings import ClassSpec
 
@@ -27,6 +28,8 @@ NAMESPACE = "napari-matseg"
 TILED_FROM = 2048
 """Longer sides are written as tiles, so that a viewer need not read whole rows."""
 TILE = 512
+LARGE_TILE = 1024
+"""As large as the chunks of stored labels, so that each is read once."""
 CLASSIC_LIMIT = 2**32 - 2**25
 """Bytes of labels from which BigTIFF is written; compressed they might fit, but nobody knows beforehand."""
 NM_PER_CM = 1e7
@@ -34,6 +37,7 @@ OBJECT_COLOURS = np.array(
     [(0, 180, 255), (255, 170, 0), (60, 200, 60), (255, 80, 160), (160, 110, 255), (230, 230, 60), (0, 210, 180)],
     np.float32,
 )
+BAND = 1 << 24  # pixels of a lazy array that are read at once
 OVERLAY_LIMIT = 4096
 """Pixels on the longer side of an overlay at most."""
 
@@ -65,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: {_explain(path, error)}") from error
+        raise OutputError(f"{path}: {explain(path, error)}") from error
     finally:
         with contextlib.suppress(OSError):  # where it could not even be created
             temporary.unlink(missing_ok=True)
@@ -87,9 +91,29 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: may not be written to; choose another folder.")
 
 
+def check_labels(path: Path, labels: Any, axes: str, pixel_size_nm: tuple[float, float] | None) -> None:
+    """Hold labels to what can be kept.
+
+    Raises
+    ------
+    InputError
+        If they are of another type than uint8, 16 or 32, do not fit the axes, or the pixel size is none.
+    """
+    if labels.dtype.name not in ("uint8", "uint16", "uint32"):
+        raise InputError(f"{path}: labels of type {labels.dtype} cannot be kept; convert them to uint8, 16 or 32.")
+    if not axes.endswith("YX") or labels.ndim != len(axes) or labels.ndim > 5 or labels.size == 0:
+        raise InputError(
+            f"{path}: labels of shape {labels.shape} do not fit axes {axes!r}; give one letter per axis, "
+            "five at most, ending in YX."
+        )
+    if pixel_size_nm is not None and not all(math.isfinite(size) and size > 0 for size in pixel_size_nm):
+        y, x = (float(size) for size in pixel_size_nm)
+        raise InputError(f"{path}: a pixel of {y} nm by {x} nm cannot be; give sizes above 0.")
+
+
 def write_labels(
     path: Path,
-    labels: np.ndarray,
+    labels: Any,
     *,
     pixel_size_nm: tuple[float, float] | None = None,
     classes: Sequence[ClassSpec] = (),
@@ -102,8 +126,9 @@ def write_labels(
     ----------
     path : Path
         File to write.
-    labels : array, uint8, uint16 or uint32
-        One axis for each letter of `axes`.
+    labels : array or StoredLabels, uint8, uint16 or uint32
+        One axis for each letter of `axes`. Stored labels are read a tile at a time, and their smaller copies are
+        written, too.
     pixel_size_nm : (float, float) or None
         Height and width of a pixel in nanometres.
     classes : sequence of ClassSpec
@@ -120,20 +145,14 @@ def write_labels(
     OutputError
         If the file cannot be written.
     """
-    if labels.dtype.name not in ("uint8", "uint16", "uint32"):
-        raise InputError(f"{path}: labels of type {labels.dtype} cannot be kept; convert them to uint8, 16 or 32.")
-    if not axes.endswith("YX") or labels.ndim != len(axes) or labels.ndim > 5 or labels.size == 0:
-        raise InputError(
-            f"{path}: labels of shape {labels.shape} do not fit axes {axes!r}; give one letter per axis, "
-            "five at most, ending in YX."
-        )
+    check_labels(path, labels, axes, pixel_size_nm)
     annotation: dict[str, str] = {"Namespace": NAMESPACE}
     if classes:
         annotation["classes"] = _json([spec.model_dump() for spec in classes])
     if record is not None:
         annotation["record"] = _json(record)
     metadata: dict[str, Any] = {
-        "axes": _ome_axes(axes),
+        "axes": ome_axes(axes),
         "UUID": str(uuid4()),  # tifffile's own would hold the address of the machine
         "Creator": NAMESPACE,
         "Name": path.stem,
@@ -143,30 +162,33 @@ def write_labels(
     resolution: dict[str, Any] = {}
     if pixel_size_nm is not None:
         y, x = (float(size) for size in pixel_size_nm)
-        if not all(math.isfinite(size) and size > 0 for size in (y, x)):
-            raise InputError(f"{path}: a pixel of {y} nm by {x} nm cannot be; give sizes above 0.")
         metadata |= {"PhysicalSizeX": x, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": y, "PhysicalSizeYUnit": "nm"}
         if all(1 <= NM_PER_CM / size < 2**32 for size in (y, x)):  # what the tag can hold
             # For programs that do not read OME-XML.
             resolution = {"resolution": (NM_PER_CM / x, NM_PER_CM / y), "resolutionunit": "CENTIMETER"}
-    with replacing(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            labels,
-            ome=True,
-            bigtiff=labels.nbytes > CLASSIC_LIMIT,
-            photometric="minisblack",
-            compression="zlib",
-            predictor=False,
-            tile=(TILE, TILE) if max(labels.shape[-2:]) > TILED_FROM else None,
-            software=NAMESPACE,
-            metadata=metadata,
-            **resolution,
-        )
+    bigtiff = labels.size * labels.dtype.itemsize > CLASSIC_LIMIT
+    levels = getattr(labels, "levels", ())
+    kind: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "predictor": False}
+    with replacing(path) as temporary, tifffile.TiffWriter(temporary, ome=True, bigtiff=bigtiff) as tif:
+        if not isinstance(labels, LazyPixels):
+            tile = (TILE, TILE) if max(labels.shape[-2:]) > TILED_FROM else None
+            tif.write(labels, tile=tile, software=NAMESPACE, metadata=metadata, **kind, **resolution)
+            return
+        for level, smaller in enumerate((labels, *levels)):
+            first: dict[str, Any] = {"subifds": len(levels) or None, "metadata": metadata, **resolution}
+            tif.write(
+                _tiles(smaller),
+                shape=smaller.shape,
+                dtype=smaller.dtype,
+                tile=(LARGE_TILE, LARGE_TILE),
+                software=NAMESPACE,
+                **({"subfiletype": 1, "metadata": None} if level else first),
+                **kind,
+            )
 
 
 def read_labels_info(path: Path) -> tuple[tuple[ClassSpec, ...] | None, dict[str, Any] | None]:
-    """Classes and record of labels that `write_labels` wrote.
+    """Classes and record of labels that `write_labels` or `core.large.stores.write_labels_zarr` wrote.
 
     Returns
     -------
@@ -179,15 +201,20 @@ def read_labels_info(path: Path) -> tuple[tuple[ClassSpec, ...] | None, dict[str
         If the file is no TIFF that can be read.
     """
     try:
-        with tifffile.TiffFile(path) as tif:
-            xml = tif.ome_metadata
+        if path.is_dir():
+            kept = _attributes(path)
+        else:
+            with tifffile.TiffFile(path) as tif:
+                xml = tif.ome_metadata
+            kept = _annotation(xml) if xml else {}
     except (OSError, tifffile.TiffFileError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read as TIFF ({reason}); check the path.") from error
-    kept = _annotation(xml) if xml else {}
     try:
-        listed = json.loads(kept["classes"]) if "classes" in kept else None
-        record = json.loads(kept["record"]) if "record" in kept else None
+        listed, record = (
+            json.loads(kept[name]) if isinstance(kept.get(name), str) else kept.get(name)
+            for name in ("classes", "record")
+        )
         classes = None if listed is None else tuple(ClassSpec.model_validate(spec) for spec in listed)
     except ValueError as error:  # of json and of pydantic alike
         raise InputError(f"{path}: its classes or record are damaged; write the labels again.") from error
@@ -195,14 +222,14 @@ def read_labels_info(path: Path) -> tuple[tuple[ClassSpec, ...] | None, dict[str
 
 
 def find_labels_info(path: Path | None) -> tuple[tuple[ClassSpec, ...] | None, dict[str, Any] | None]:
-    """Look for classes and record of labels that may come from anywhere; `read_labels_info` of what is named as TIFF.
+    """Look for classes and record of labels that may come from anywhere: `read_labels_info` of what may have them.
 
     Returns
     -------
     classes, record
-        None, None where there is no file, or it has another ending.
+        None, None where there is no file, or it is neither a folder nor named as TIFF.
     """
-    if path is None or path.suffix.lower() not in (".tif", ".tiff"):
+    if path is None or not (path.is_dir() or path.suffix.lower() in (".tif", ".tiff")):
         return None, None
     return read_labels_info(path)
 
@@ -268,8 +295,8 @@ def write_png(path: Path, rgb_yxs: np.ndarray) -> None:
 
 
 def overlay_rgb(
-    image_yx: np.ndarray,
-    labels_yx: np.ndarray,
+    image_yx: Any,
+    labels_yx: Any,
     classes: Sequence[ClassSpec] | None = None,
     *,
     pixel_size_nm: tuple[float, float] | None = None,
@@ -281,7 +308,8 @@ def overlay_rgb(
     Parameters
     ----------
     image_yx : array, shape (height, width)
-        Grey values of any numeric type; the 0.5th and 99.5th percentiles become black and white.
+        Grey values of any numeric type; the 0.5th and 99.5th percentiles become black and white. Of this and of the
+        labels, if they are lazy, a band of rows is in memory at a time.
     labels_yx : array, shape (height, width), integer
         Class labels, or the ids of objects; 0 stays grey.
     classes : sequence of ClassSpec, optional
@@ -308,14 +336,14 @@ def overlay_rgb(
             f"An image of shape {image_yx.shape} and labels of shape {labels_yx.shape} do not make an overlay; "
             "give one plane of each, of the same shape."
         )
-    highest = int(labels_yx.max())
-    if classes is not None and (highest >= len(classes) or labels_yx.min() < 0):
-        raise InputError(f"Label {highest} is none of the {len(classes)} classes; name all classes, that of 0 too.")
     steps = [min(math.ceil(max(image_yx.shape) / OVERLAY_LIMIT), side) for side in image_yx.shape]
-    labels = labels_yx[:: steps[0], :: steps[1]]
+    labels = _every(labels_yx, steps)
+    highest = int(labels.max())
+    if classes is not None and (highest >= len(classes) or labels.min() < 0):
+        raise InputError(f"Label {highest} is none of the {len(classes)} classes; name all classes, that of 0 too.")
     rows = np.arange(0, image_yx.shape[0], steps[0])
     first, end = data_bar or (0, 0)
-    grey = _grey(image_yx[:: steps[0], :: steps[1]], (rows < first) | (rows >= end))
+    grey = _grey(_every(image_yx, steps), (rows < first) | (rows >= end))
     rgb = np.repeat(grey[..., None], 3, axis=2)
     if classes is None:
         colours, index = OBJECT_COLOURS, labels % len(OBJECT_COLOURS)
@@ -332,6 +360,16 @@ def overlay_rgb(
     if classes is None:
         return np.asarray(canvas)
     return np.concatenate((np.asarray(canvas), legend_rgb(classes[1:], canvas.width, letter_height(canvas))))
+
+
+def _every(array_yx: Any, steps: Sequence[int]) -> np.ndarray:
+    """Every n-th pixel."""
+    if isinstance(array_yx, np.ndarray):
+        return array_yx[:: steps[0], :: steps[1]]
+    height, width = array_yx.shape
+    rows = max(BAND // (width * steps[0]), 1) * steps[0]
+    bands = (np.asarray(array_yx[y : y + rows, :]) for y in range(0, height, rows))
+    return np.concatenate([band[:: steps[0], :: steps[1]] for band in bands])
 
 
 def _grey(image_yx: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -367,7 +405,7 @@ def _borders(labels_yx: np.ndarray) -> np.ndarray:
     return border
 
 
-def _ome_axes(axes: str) -> str:
+def ome_axes(axes: str) -> str:
     """Axes that OME knows: a letter other than Z, C and T becomes the first of T, Z and C that is free."""
     known = ""
     for letter in axes[:-2]:
@@ -384,6 +422,27 @@ def _annotation(xml: str) -> dict[str, str]:
             entries = annotation["Value"]["M"]
             return {entry["K"]: str(entry["value"]) for entry in (entries if isinstance(entries, list) else [entries])}
     return {}
+
+
+def _tiles(labels: LazyPixels) -> Iterator[np.ndarray]:
+    """Tiles of all planes in reading order, those at the end filled up with 0."""
+    height, width = labels.shape[-2:]
+    for plane in np.ndindex(*labels.shape[:-2]):
+        for y in range(0, height, LARGE_TILE):
+            for x in range(0, width, LARGE_TILE):
+                part = labels[(*plane, slice(y, y + LARGE_TILE), slice(x, x + LARGE_TILE))]
+                tile = np.zeros((LARGE_TILE, LARGE_TILE), labels.dtype)
+                tile[: part.shape[0], : part.shape[1]] = part
+                yield tile
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Give what `write_labels_zarr` left in the attributes of a store; nothing where there are none."""
+    try:
+        found = json.loads((folder / ".zattrs").read_text(encoding="utf-8")).get(NAMESPACE, {})
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_nan(value: object) -> bool:
@@ -414,9 +473,9 @@ def _write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def _explain(path: Path, error: OSError) -> str:
-    """Why a file cannot be written and what to do about it."""
-    if path.is_dir():
+def explain(path: Path, error: OSError, *, folder: bool = False) -> str:
+    """Say why a file, or a folder, cannot be written and what to do about it."""
+    if path.is_dir() and not folder:
         return "is a folder; give the name of a file in it."
     if not path.parent.is_dir():
         return f"cannot be written, since there is no folder {path.parent}; create it first."

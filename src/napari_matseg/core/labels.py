@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from napari_matseg.core.summits import Landscape, join, survey
+from napari_matseg.core.summits import join, survey
 
 DEPTH = 0.6
 """How deep inside its object the deepest pixel must lie, from 0 to 1; else it is no object but a speck."""
@@ -38,7 +38,7 @@ def label_objects(classes_yx: np.ndarray, depth_yx: np.ndarray | None = None) ->
     parted = None
     if depth_yx is not None:
         landscape = survey(classes_yx, depth_yx)
-        owner = _owners(landscape)
+        owner = owners(landscape.heights, landscape.passes, landscape.pass_heights)
         known = landscape.heights[owner] >= DEPTH
         # The ground of no summit, -1, is the last entry.
         parted = np.append(np.where(known, owner + 1, 0), 0)[landscape.ground_yx]
@@ -61,12 +61,24 @@ def _components(inside: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, int(n)
 
 
-def _owners(landscape: Landscape) -> np.ndarray:
-    """Highest summit of the object that each belongs to; a shallow one goes over its highest pass to a neighbour."""
-    owner = join(landscape.heights, landscape.passes, landscape.pass_heights, NECK)
-    shallow = landscape.heights < DEPTH
+def owners(heights: np.ndarray, passes: np.ndarray, pass_heights: np.ndarray) -> np.ndarray:
+    """Decide which summits are one object by the depths of the valleys between them.
+
+    Parameters
+    ----------
+    heights, passes, pass_heights : array
+        As of a `Landscape`.
+
+    Returns
+    -------
+    array, shape (n,), int64
+        The highest summit of the object that each belongs to; a shallow one goes over its highest pass to a
+        neighbour. What is lower than `DEPTH` even there is no object.
+    """
+    owner = join(heights, passes, pass_heights, NECK)
+    shallow = heights < DEPTH
     into = np.arange(len(owner))
-    for a, b in owner[landscape.passes]:
+    for a, b in owner[passes]:
         for low, high in ((a, b), (b, a)):
             if shallow[low] and into[low] == low and not shallow[high]:
                 into[low] = high

@@ -161,16 +161,62 @@ class Micrograph:
         InputError
             If there is no such plane, or the channels cannot be made from what there is.
         """
+        return self.view(index, channels)[:, :, :]
+
+    def view(self, index: int = 0, channels: int = 1, rows: slice | None = None) -> PlaneView:
+        """One plane as `plane` gives it, of which only what is sliced is read.
+
+        Parameters
+        ----------
+        index, channels : int
+            As for `plane`.
+        rows : slice, optional
+            Those that it has, without a step; None: all.
+
+        Raises
+        ------
+        InputError
+            As for `plane`.
+        """
         if not 0 <= index < self.n_planes:
             raise InputError(f"{self.name}: there is no plane {index}; it has planes 0 to {self.n_planes - 1}.")
-        where = np.unravel_index(index, self.shape_planes) if self.shape_planes else ()
-        pixels = np.asarray(self.pixels[tuple(int(i) for i in where)])
         if channels not in (1, 3):
             have = 3 if self.is_colour else 1
             raise InputError(
                 f"{self.name}: the model takes {channels} channels, the image has {have}; choose another model."
             )
-        if self.is_colour:
-            image_cyx = np.moveaxis(pixels, -1, 0)
-            return image_cyx if channels == 3 else np.tensordot(LUMINANCE, image_cyx.astype(np.float32), axes=1)[None]
-        return pixels[None] if channels == 1 else np.repeat(pixels[None], channels, axis=0)
+        where = np.unravel_index(index, self.shape_planes) if self.shape_planes else ()
+        first, stop, _ = (rows or slice(None)).indices(self.shape_yx[0])
+        return PlaneView(self, tuple(int(i) for i in where), channels, range(first, stop))
+
+
+class PlaneView:
+    """A plane of a micrograph, shape (channels, height, width), which is read where it is sliced.
+
+    It takes three slices, and gives what the same slices of `Micrograph.plane` would, to the last bit.
+    """
+
+    def __init__(self, micrograph: Micrograph, plane: tuple[int, ...], channels: int, rows: range) -> None:
+        self._pixels = micrograph.pixels
+        self._plane = plane
+        self._rows = rows
+        self._is_colour = micrograph.is_colour
+        self.shape = (channels, len(rows), micrograph.shape_yx[1])
+        weighted = micrograph.is_colour and channels == 1
+        self.dtype = np.dtype(np.float32 if weighted else micrograph.pixels.dtype)
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
+        """Read a part."""
+        of_channels, of_rows, columns = key
+        rows = self._rows[of_rows]
+        # A range that runs down to 0 would stop at -1, which a slice takes for the last; steps here are forward.
+        pixels = np.asarray(self._pixels[(*self._plane, slice(rows.start, rows.stop, rows.step), columns)])
+        if not self._is_colour:
+            n = len(range(self.shape[0])[of_channels])
+            return pixels[None] if n == 1 else np.repeat(pixels[None], n, axis=0)
+        if self.shape[0] == 1:
+            # One channel after the other: a product of matrices would round by how large the part is.
+            red, green, blue = (pixels[..., i].astype(np.float32) * LUMINANCE[i] for i in range(3))
+            grey: np.ndarray = red + green + blue
+            return grey[None][of_channels]
+        return np.moveaxis(pixels, -1, 0)[of_channels]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_matseg.core.progress import Progress, finish
 from napari_matseg.settings import NormaliseSettings
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 MAX_SAMPLE = 1 << 24  # values from which percentiles of wide dtypes are taken
-BAND = 1 << 24  # values counted at once
+BAND = 1 << 22  # values counted at once
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,14 @@ class GreyScale:
         return np.clip(values, -self.limit, self.limit, out=values).astype(np.float32, copy=False)
 
 
-def grey_scale(image_cyx: np.ndarray, settings: NormaliseSettings | None = None) -> GreyScale:
+def grey_scale(image_cyx: Any, settings: NormaliseSettings | None = None) -> GreyScale:
     """Measure the grey scale of a whole micrograph.
 
     Parameters
     ----------
     image_cyx : array, shape (channels, height, width), any real dtype
-        Leave out the data bar, which is no part of the micrograph.
+        Leave out the data bar, which is no part of the micrograph. Of an array that is lazy, such as a `PlaneView`, a
+        band of rows is in memory at a time.
     settings : NormaliseSettings, optional
 
     Returns
@@ -64,34 +71,48 @@ def grey_scale(image_cyx: np.ndarray, settings: NormaliseSettings | None = None)
         The percentiles; the extremes where the percentiles coincide. Values that are not finite do not count.
         Exact for unsigned 8 and 16 bit; for other dtypes from at most 2**24 evenly spaced values.
     """
+    return finish(grey_scale_steps(image_cyx, settings))
+
+
+def grey_scale_steps(image_cyx: Any, settings: NormaliseSettings | None = None) -> Generator[Progress, None, GreyScale]:
+    """Measure as `grey_scale` does, as a generator that yields `Progress` after each band of rows."""
     settings = settings or NormaliseSettings()
-    pairs = [_channel_scale(channel, settings) for channel in image_cyx]
+    n_channels, height, width = image_cyx.shape
+    counted = image_cyx.dtype == np.bool_ or (image_cyx.dtype.kind == "u" and image_cyx.dtype.itemsize <= 2)
+    step = 1 if counted else max(1, int(np.ceil(np.sqrt(height * width / MAX_SAMPLE))))
+    counts = np.zeros((n_channels if counted else 0, 1 << (8 * min(image_cyx.dtype.itemsize, 2))), dtype=np.int64)
+    samples: list[list[np.ndarray]] = [[] for _ in range(n_channels)]
+    rows = max(1, BAND // max(1, width * n_channels * step)) * step
+    for start in range(0, height, rows):
+        band_cyx = np.asarray(image_cyx[:, start : start + rows, :])[:, ::step, ::step]
+        for channel, band_yx in enumerate(band_cyx):
+            if counted:
+                counts[channel] += np.bincount(band_yx.astype(np.uint16).ravel(), minlength=counts.shape[1])
+            else:
+                sample = band_yx.astype(np.float64).ravel()
+                samples[channel].append(sample[np.isfinite(sample)])
+        yield Progress(min(start + rows, height), height, "measuring the grey scale")
+    shares = settings.low / 100, settings.high / 100
+    pairs = [_of_counts(one, shares) for one in counts] or [_of_sample(np.concatenate(one), shares) for one in samples]
     return GreyScale(tuple(low for low, _ in pairs), tuple(high for _, high in pairs), settings.limit)
 
 
-def _channel_scale(image_yx: np.ndarray, settings: NormaliseSettings) -> tuple[float, float]:
-    if image_yx.dtype == np.bool_ or (image_yx.dtype.kind == "u" and image_yx.dtype.itemsize <= 2):
-        values, weights = _histogram(image_yx)
-    else:
-        step = max(1, int(np.ceil(np.sqrt(image_yx.size / MAX_SAMPLE))))
-        sample = np.asarray(image_yx[::step, ::step], dtype=np.float64).ravel()
-        values = np.sort(sample[np.isfinite(sample)])
-        weights = np.ones(values.size, dtype=np.int64)
+def _of_counts(counts: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:
+    """Percentiles by how often each grey value occurs."""
+    values = np.flatnonzero(counts)
+    rank = np.cumsum(counts[values])
+    return _ends(values, [int(np.searchsorted(rank, share * counts.sum())) for share in shares])
+
+
+def _of_sample(sample: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:
+    """Percentiles of values, which are sorted in place."""
+    sample.sort()
+    return _ends(sample, [max(math.ceil(share * sample.size) - 1, 0) for share in shares])
+
+
+def _ends(values: np.ndarray, places: list[int]) -> tuple[float, float]:
+    """Values at two places, or the first and last where these are the same."""
     if values.size == 0:
         return 0.0, 0.0
-    rank = np.cumsum(weights)
-    low, high = (
-        float(values[np.searchsorted(rank, share / 100 * rank[-1])]) for share in (settings.low, settings.high)
-    )
+    low, high = (float(values[place]) for place in places)
     return (low, high) if high > low else (float(values[0]), float(values[-1]))
-
-
-def _histogram(image_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Grey values that occur, ascending, and how often; read in bands so that a lazy array stays lazy."""
-    counts = np.zeros(1 << (8 * image_yx.dtype.itemsize), dtype=np.int64)
-    rows = max(1, BAND // max(1, image_yx.shape[1]))
-    for start in range(0, image_yx.shape[0], rows):
-        band = np.asarray(image_yx[start : start + rows])
-        counts += np.bincount(band.astype(np.uint16).ravel(), minlength=counts.size)
-    values = np.flatnonzero(counts)
-    return values, counts[values]

@@ -18,14 +18,21 @@ from napari_matseg.core.vendor_record import has_dtd
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    import numpy as np
+
+    from napari_matseg.core.pixels import Box
+
+MOST_LEVELS = 32
 
 
 def read_tiff(path: Path) -> Micrograph:
     """Read a TIFF file: classic or BigTIFF, striped or tiled, of any compression that imagecodecs knows.
 
-    Reduced copies (the lower levels of a pyramid, thumbnails) are no planes, and other files that this one names are
-    not opened.
+    Reduced copies are no planes: those of a pyramid are the levels of an image that stays in the file. Other files that
+    this one names are not opened.
 
     Parameters
     ----------
@@ -46,8 +53,11 @@ def read_tiff(path: Path) -> Micrograph:
                 tif.pages.first.description = ""  # which tifffile would parse for the axes
             series = max(tif.series, key=_rank)
             planes = TiffPlanes.of(path, series)
+            smaller = _smaller(path, series)
             record = read_vendor(path, planes.shape_yx, tif, planes.key)
-        pixels, axes = _pixels(planes, _planes_axes(series, planes))
+        axes_before = _planes_axes(series, planes)
+        pixels, axes = _pixels(planes, axes_before)
+        levels = _levels(smaller, pixels, axes_before) if isinstance(pixels, LazyPixels) else ()
     return Micrograph(
         pixels=pixels,
         axes=axes,
@@ -56,6 +66,7 @@ def read_tiff(path: Path) -> Micrograph:
         source=path,
         vendor=record.vendor,
         metadata=record.metadata,
+        levels=levels,
     )
 
 
@@ -83,7 +94,7 @@ def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:
     n = len(planes_axes)
     planes.read(0, (range(1), range(1)))  # so that a coding that cannot be read is known now
     colour = LazyPixels((*shape, 3), planes.dtype, n, planes.read)
-    grey = LazyPixels(shape, planes.dtype, n, lambda plane, box: as_grey(planes.read(plane, box)))
+    grey = LazyPixels(shape, planes.dtype, n, _grey_of(planes))
     as_stored = colour if planes.is_colour else LazyPixels(shape, planes.dtype, n, planes.read)
 
     if planes.is_one_block or as_stored.size * as_stored.dtype.itemsize <= LAZY_BYTES:
@@ -94,6 +105,39 @@ def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:
     if not planes.is_colour:
         return as_stored, axes
     return (grey, axes) if _looks_grey(planes) else (colour, axes + "S")
+
+
+def _smaller(path: Path, series: tifffile.TiffPageSeries) -> list[TiffPlanes]:
+    """Find the smaller copies of a series, as many as can be read."""
+    found: list[TiffPlanes] = []
+    try:
+        with damage_as_error(path):
+            for level in series.levels[1 : 1 + MOST_LEVELS]:
+                found.append(TiffPlanes.of(path, level))
+                found[-1].read(0, (range(1), range(1)))
+    except InputError:  # the full resolution is all there all the same
+        del found[-1:]
+    return found
+
+
+def _levels(smaller: list[TiffPlanes], pixels: LazyPixels, before: dict[str, int]) -> tuple[Any, ...]:
+    """Smaller copies of pixels that stay in their file, down to the first that is not one of these."""
+    levels: list[LazyPixels] = []
+    colour = pixels.shape[len(before) + 2 :]
+    for planes in smaller:
+        shape = (*before.values(), *planes.shape_yx, *colour)
+        n_planes = len(planes.places) * planes.per_page
+        alike = (n_planes, planes.dtype) == (prod(before.values()), pixels.dtype) and planes.is_colour >= bool(colour)
+        if not alike or prod(shape) >= (levels or [pixels])[-1].size:
+            break
+        # Colour that turned out to be grey is grey in the copies, too.
+        read = _grey_of(planes) if planes.is_colour and not colour else planes.read
+        levels.append(LazyPixels(shape, planes.dtype, len(before), read))
+    return tuple(levels)
+
+
+def _grey_of(planes: TiffPlanes) -> Callable[[int, Box], np.ndarray]:
+    return lambda plane, box: as_grey(planes.read(plane, box))
 
 
 def _looks_grey(planes: TiffPlanes) -> bool:

@@ -85,7 +85,7 @@ def survey(classes_yx: np.ndarray, depth_yx: np.ndarray | None = None) -> Landsc
     place = np.full(classes.size, -1, dtype=np.int32)  # of each pixel among those of objects
     place[pixels] = np.arange(pixels.size, dtype=np.int32)
 
-    summit = _ascend(place[_highest(classes, heights, pixels, [-step for step in reversed(steps)], steps)])
+    summit = ascend(place[highest(classes, heights, pixels, [-step for step in reversed(steps)], steps)])
     order = np.flatnonzero(summit == np.arange(pixels.size))
     order = order[np.argsort(-heights[pixels[order]], kind="stable")]
     number = np.empty(pixels.size, dtype=np.int32)
@@ -170,10 +170,26 @@ def _distance(classes_yx: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _highest(
+def highest(
     classes: np.ndarray, heights: np.ndarray, pixels: np.ndarray, earlier: list[int], later: list[int]
 ) -> np.ndarray:
-    """Index of the highest among each pixel and its neighbours; of equals the last, so that no two lead in a ring."""
+    """Look where the steepest ascent leads from each pixel.
+
+    Parameters
+    ----------
+    classes, heights : array, shape (n,)
+        Of all pixels, in reading order, with a border all round.
+    pixels : array of int
+        Those that are asked for, none of them in the border.
+    earlier, later : list of int
+        Steps to the neighbours before and after a pixel, rising.
+
+    Returns
+    -------
+    array of int
+        The highest among each pixel and its neighbours of the same class; of equals the last, so that no two lead in
+        a ring.
+    """
     best = np.full(pixels.size, -np.inf, dtype=np.float32)
     where = pixels.copy()
     own = classes[pixels]
@@ -186,8 +202,14 @@ def _highest(
     return where
 
 
-def _ascend(upward: np.ndarray) -> np.ndarray:
-    """Follow the way up to its end, by steps that double."""
+def ascend(upward: np.ndarray) -> np.ndarray:
+    """Follow the way up to its end, by steps that double.
+
+    Parameters
+    ----------
+    upward : array of int, shape (n,)
+        Which pixel comes next from each; itself at the end.
+    """
     while True:
         further = upward[upward]
         if np.array_equal(further, upward):
