@@ -346,3 +346,22 @@ class TestPreview:
             InputError, match=r"^image of shape .* and truth of shape .*: give a plane and the truth of"
         ):
             preview(np.zeros(shapes[0]), np.zeros(shapes[1], np.uint8), AugmentSettings())
+
+
+@given(st.integers(0, 999), st.integers(0, 199), st.integers(0, 299))
+def test_crop_shows_the_pixel_that_it_is_to_show(seed: int, y: int, x: int) -> None:
+    settings = AugmentSettings(scale=(0.5, 2.0))
+    rng = np.random.default_rng(seed)
+    matrix, offset = crop_map((200, 300), 64, settings, rng, near=np.array([y, x]))
+    place = np.linalg.solve(matrix, np.array([y, x]) - offset)
+    assert (place > -1).all()
+    assert (place < 64).all()
+
+
+def test_crop_that_is_to_show_a_pixel_of_a_corner_hangs_over_little() -> None:
+    settings = AugmentSettings(scale=(1.0, 1.0), aspect=1, rotate=False)
+    inside = []
+    for seed in range(40):
+        _, offset = crop_map((500, 500), 64, settings, np.random.default_rng(seed), near=np.array([3.0, 3.0]))
+        inside.append((offset > -40).all())
+    assert np.mean(inside) > 0.8

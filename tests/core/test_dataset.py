@@ -177,6 +177,27 @@ class TestLoading:
         with pytest.raises(InputError, match=r"truth.a\.tif: the class ids are 0 to 2 .* there are 9"):
             load_examples(recipe(classes=classes), ["a"], folder)
 
+    def test_what_is_not_labelled_is_ignored(self, folder: Path, put: Callable[..., None]) -> None:
+        put("a.tif")
+        painted = np.zeros((70, 90), np.uint8)
+        painted[10:12], painted[20:22] = 1, 2
+        save(folder / "truth" / "a.tif", painted)
+        (example,) = load_examples(recipe({"unlabelled": 0}), ["a"], folder)
+        np.testing.assert_array_equal(example.classes_yx, painted - np.uint8(1))
+        assert set(np.unique(example.classes_yx)) == {0, 1, 255}
+        save(folder / "truth" / "a.tif", np.where(painted == 2, 9, painted).astype(np.uint8))
+        (example,) = load_examples(recipe({"unlabelled": 9}), ["a"], folder)
+        np.testing.assert_array_equal(example.classes_yx, np.where(painted == 2, 255, painted))
+
+    def test_strokes_in_colour_over_the_micrograph(self, folder: Path, put: Callable[..., None]) -> None:
+        put("a.tif")
+        drawn = np.full((70, 90, 3), 77, np.uint8)
+        drawn[5, 5:9], drawn[6, 5:9] = (255, 0, 0), (0, 0, 255)
+        save(folder / "truth" / "a.tif", drawn)
+        classes = [{"name": "matrix", "colour": (255, 0, 0)}, {"name": "pore", "colour": (0, 0, 255)}]
+        (example,) = load_examples(recipe({"unlabelled": 0}, classes=classes), ["a"], folder)
+        assert [int((example.classes_yx == i).sum()) for i in (0, 1, 255)] == [4, 4, 6292]
+
     def test_objects_are_of_class_1_with_their_depth(self, folder: Path, put: Callable[..., None]) -> None:
         put("a.tif")
         objects = np.zeros((70, 90), np.uint32)
@@ -278,6 +299,14 @@ class TestCrops:
     def test_distance_that_is_not_learnt_is_marked(self, example: Example) -> None:
         crops = Crops([Example("disc", example.image_cyx, example.classes_yx)], recipe())
         assert (crops.crop(0)[2] == UNKNOWN_DISTANCE).all()
+
+    def test_where_little_is_labelled_crops_are_there(self) -> None:
+        classes = np.full((400, 500), 255, np.uint8)
+        classes[30:33, 30:300], classes[380:383, 480:484] = 0, 1
+        crops = Crops([Example("steel", np.zeros((1, 400, 500), np.uint8), classes)], recipe(augment={"scale": (1, 1)}))
+        seen = [set(np.unique(crops.crop(number)[1])) - {255} for number in range(40)]
+        assert sum(map(bool, seen)) > 36  # one in a distorted corner may miss its pixel
+        assert 10 < sum(1 in classes for classes in seen) < 30, "each class as often, however many pixels it has"
 
     @pytest.mark.parametrize("n_classes", [2, 3])
     @pytest.mark.parametrize("channels", [1, 3])

@@ -6,20 +6,25 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy import ndimage
 
 from napari_matseg import segment
 from napari_matseg.core import halo, train
+from napari_matseg.core.augment import crop_map
 from napari_matseg.core.checkpoints import Model, load_model, read_card
 from napari_matseg.core.dataset import Example
+from napari_matseg.core.held_out import hold_out_regions
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.core.progress import finish
-from napari_matseg.core.train import TrainProgress, evaluate_examples, train_steps
+from napari_matseg.core.train import TrainProgress, train_steps
+from napari_matseg.core.train_check import evaluate_examples
 from napari_matseg.errors import InputError, OutputError, SettingsError
 from napari_matseg.settings import TrainSettings
 
@@ -134,7 +139,8 @@ class TestTraining:
 
     def test_balanced_weights_are_of_the_pixels_that_count(self) -> None:
         classes = np.array([[0, 0, 0, 1], [255, 255, 2, 2]], np.uint8)
-        assert train._pixels([Example("a", classes[None], classes)] * 2, 4) == [6, 2, 4, 0]
+        settings = recipe(classes=[{"name": name, "colour": (0, 0, 0)} for name in "abc"])
+        assert train._pixels([Example("a", classes[None], classes)] * 2, settings) == [6, 2, 4]
 
     def test_accuracy_is_measured_when_asked(self, trained: tuple[Path, list[TrainProgress]]) -> None:
         _, reports = trained
@@ -157,7 +163,7 @@ class TestTraining:
         assert card.disagreement is not None
         assert card.disagreement <= halo.TOLERANCE
         best = max((report.accuracy for report in reports if report.accuracy), key=lambda one: one["mean_iou"])
-        assert card.accuracy == {"validation": best}
+        assert card.accuracy == {"validation": best | {"on": "held-out images (3)"}}
 
     def test_model_segments(self, trained: tuple[Path, list[TrainProgress]], data: Path) -> None:
         path, _ = trained
@@ -338,6 +344,151 @@ def test_schedule_rises_in_a_line_and_falls_in_a_half_cosine() -> None:
 def test_schedule_that_is_all_warming_up() -> None:
     settings = recipe(steps=5, warmup_steps=10)
     assert [train._schedule(step, settings) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def two_phases(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grey image of two phases of unlike grey, and which is where."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.standard_normal(shape), 6)
+    truth = (field > 0).astype(np.uint8)
+    return (100 + 60 * truth + rng.normal(0, 12, shape)).clip(0, 255).astype(np.uint8), truth
+
+
+def strokes(truth: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """A few dots of 3 x 3 px well inside each phase: 1 for the first, 2 for the second, 0 elsewhere."""
+    rng = np.random.default_rng(seed)
+    painted = np.zeros_like(truth)
+    for phase in (0, 1):
+        inside = np.argwhere(ndimage.binary_erosion(truth == phase, iterations=3, border_value=0))
+        for y, x in rng.choice(inside, n):
+            painted[y - 1 : y + 2, x - 1 : x + 2] = phase + 1
+    return painted
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Folder of an image with 1 % of its pixels painted; the image, and its whole truth."""
+    folder = tmp_path_factory.mktemp("painted")
+    grey, truth = two_phases((128, 160), 0)
+    labels = strokes(truth, 12, 1)
+    assert 0.008 < (labels > 0).mean() < 0.012
+    for name in ("images", "truth", "other"):
+        (folder / name).mkdir()
+    tifffile.imwrite(folder / "images" / "a.tif", grey)
+    tifffile.imwrite(folder / "truth" / "a.tif", labels)
+    tifffile.imwrite(folder / "other" / "a.tif", np.where(labels > 0, labels - 1, 255).astype(np.uint8))
+    return folder, grey, truth
+
+
+SPARSE = {"train": ("a",), "validation": (), "unlabelled": 0}
+
+
+class TestSparseLabels:
+    def test_a_percent_of_the_pixels_is_enough(
+        self, painted: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
+    ) -> None:
+        folder, grey, truth = painted
+        settings = recipe(SPARSE | {"region": 0.3}, steps=50, evaluate_every=25, average=0.8, measure_halo=False)
+        path, reports = follow(settings, folder, tmp_path)
+        card = read_card(path)
+        assert card.halo is None
+        assert card.accuracy["validation"]["on"] == "held-out regions of the images learnt from (a), where labelled"
+        result = segment(grey, model=str(path), device="cpu")
+        assert Scores(count(result.classes, truth, 2)).mean_iou > 0.85
+        looks = [report.look for report in reports if report.look is not None]
+        assert len(looks) == 2
+        assert looks[-1].name == "a"
+        assert looks[-1].image_yx.shape == looks[-1].truth_yx.shape == looks[-1].predicted_yx.shape == (128, 160)
+        learnt, held_out = hold_out_regions(train._load(settings, folder)[0], 0.3)
+        assert ((held_out[0].classes_yx == 255) | (learnt[0].classes_yx == 255)).all()
+
+    def test_what_is_not_labelled_has_no_say(
+        self, painted: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
+    ) -> None:
+        folder, *_ = painted
+        one, _ = follow(recipe(SPARSE, steps=2, measure_halo=False), folder, tmp_path / "one")
+        other = recipe(SPARSE | {"unlabelled": 255, "truth": "other"}, steps=2, measure_halo=False)
+        two, _ = follow(other, folder, tmp_path / "two")
+        assert read_card(one).weights_sha256 == read_card(two).weights_sha256
+
+    def test_crops_reach_no_farther_than_what_is_kept(self) -> None:
+        settings = recipe(crop=64, augment={"scale": (0.5, 2.0), "aspect": 1.2})
+        reach = train._reach(settings)
+        assert 181 < reach < 220
+        corners = np.array([[0, 0], [0, 63], [63, 0], [63, 63]], float)
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            near = np.array([500.0, 500.0])
+            matrix, offset = crop_map((1000, 1000), 64, settings.augment, rng, near)
+            assert np.abs(corners @ matrix.T + offset - near).max() < reach
+
+    def test_of_weights_that_strokes_do_not_tell_apart_the_last_are_kept(
+        self, painted: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scores = iter([0.7, 1.0, 0.99, 0.9])
+
+        def evaluate(*_: object) -> dict[str, Any]:
+            return {"mean_iou": next(scores), "pooled_iou": 0.0, "iou": {}}
+
+        monkeypatch.setattr(train, "evaluate_examples", evaluate)
+        settings = recipe(SPARSE | {"region": 0.3}, steps=4, evaluate_every=1, measure_halo=False)
+        path, _ = follow(settings, painted[0], tmp_path)
+        assert read_card(path).accuracy["validation"]["mean_iou"] == 0.99
+
+    def test_class_without_pixels(self, painted: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
+        classes = [*CLASSES, {"name": "crack", "colour": (0, 0, 9)}]
+        with pytest.raises(InputError, match=r"class 'crack' has no pixel in what is to be learnt from .*label some"):
+            next(train_steps(recipe(SPARSE, classes=classes), painted[0], tmp_path))
+
+    def test_no_line_with_each_class_on_both_sides(self, data: Path, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        (tmp_path / "truth").mkdir()
+        tifffile.imwrite(tmp_path / "images" / "b.tif", np.zeros((70, 70), np.uint8))
+        labels = np.zeros((70, 70), np.uint8)
+        labels[30, 30], labels[40, 40] = 1, 2
+        tifffile.imwrite(tmp_path / "truth" / "b.tif", labels)
+        settings = recipe(SPARSE | {"train": ("b",), "region": 0.25})
+        with pytest.raises(
+            InputError, match=r"^b: no straight line .*; label each class in two places, or hold nothing"
+        ):
+            next(train_steps(settings, tmp_path, tmp_path / "out"))
+
+
+class TestStoppingByHand:
+    def test_the_best_so_far_is_kept_and_can_be_made_again(self, data: Path, tmp_path: Path) -> None:
+        settings = recipe(steps=40, evaluate_every=20, measure_halo=False)
+        stop = Event()
+        work = train_steps(settings, data, tmp_path / "one", stop=stop)
+        assert [next(work).done for _ in range(3)] == [1, 2, 3]
+        stop.set()
+        last = next(work)
+        assert (last.done, last.total) == (4, 40)
+        assert last.accuracy is not None
+        path = finish(work)
+        card = read_card(path)
+        assert card.recipe == settings.model_dump(mode="json") | {"stop_after": 4}
+        again, reports = follow(TrainSettings.model_validate(card.recipe), data, tmp_path / "two")
+        assert [report.done for report in reports] == [1, 2, 3, 4]
+        assert read_card(again).weights_sha256 == card.weights_sha256
+
+
+class TestMemory:
+    @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
+    def test_too_little(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        def full(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(train._State, "advance", full)
+        with pytest.raises(SettingsError, match=r"^discs: the memory is too small .* 2 crops of 64 x 64 px .*smaller"):
+            next(train_steps(recipe(), data, tmp_path))
+
+    def test_other_faults_stay_what_they_are(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("shapes differ")
+
+        monkeypatch.setattr(train._State, "advance", broken)
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            next(train_steps(recipe(), data, tmp_path))
 
 
 class TestMistakes:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_matseg.settings import AugmentSettings, NormaliseSettings
 
 CUT_ALIASING = 0.6  # px of blur for each halving of the magnification
+TRIES = 8  # places for a crop that is to show a pixel, of which the one that hangs over the edge least is taken
 STRAINS = (0.15, 0.6)  # of an elastic distortion where it is strongest; below 1 nothing folds over
 
 
@@ -36,6 +37,7 @@ def augment(
     crop: int,
     settings: AugmentSettings,
     rng: np.random.Generator,
+    near: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Draw a crop and change it: lettering, geometry, grey, then the data bar.
 
@@ -52,6 +54,8 @@ def augment(
     settings : AugmentSettings
     rng : numpy.random.Generator
         Decides everything. What is switched off draws nothing from it, but for what was there first.
+    near : array, shape (2,), optional
+        As for `crop_map`.
 
     Returns
     -------
@@ -61,7 +65,7 @@ def augment(
     """
     if rng.random() < settings.burnt_in:
         image_cyx = from_bytes(np.stack([burn_in(channel, rng) for channel in to_bytes(image_cyx)]))
-    matrix, offset = crop_map(classes_yx.shape, crop, settings, rng)
+    matrix, offset = crop_map(classes_yx.shape, crop, settings, rng, near)
     shift = elastic_shift(crop, rng) if _happens(settings.elastic, rng) else None
     image = np.stack([take(channel, matrix, offset, crop, order=1, shift=shift) for channel in image_cyx])
     classes = take(classes_yx, matrix, offset, crop, order=0, shift=shift)
@@ -125,7 +129,11 @@ def preview(
 
 
 def crop_map(
-    shape_yx: tuple[int, int], crop: int, settings: AugmentSettings, rng: np.random.Generator
+    shape_yx: tuple[int, int],
+    crop: int,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+    near: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw where a crop lies in its micrograph: any place, angle, flip and magnification.
 
@@ -137,6 +145,8 @@ def crop_map(
         Side of the crop in pixels.
     settings : AugmentSettings
     rng : numpy.random.Generator
+    near : array, shape (2,), optional
+        Pixel of the micrograph, (y, x), that the crop is to show, anywhere in it.
 
     Returns
     -------
@@ -153,7 +163,12 @@ def crop_map(
     extent = np.abs(matrix) @ np.full(2, crop / 2)
     size = np.asarray(shape_yx, dtype=float)
     margin = np.minimum(extent * 0.8, size / 2)
-    centre = rng.uniform(margin, size - margin)
+    if near is None:
+        centre = rng.uniform(margin, size - margin)
+    else:
+        centres = near + rng.uniform(-0.5, 0.5, (TRIES, 2)) * crop @ matrix.T
+        over = np.maximum(margin - centres, centres - (size - margin)).clip(min=0).sum(1)
+        centre = centres[np.argmin(over)]
     return matrix, centre - matrix @ np.full(2, (crop - 1) / 2)
 
 

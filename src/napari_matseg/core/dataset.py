@@ -18,13 +18,15 @@ from napari_matseg.core.read import read
 from napari_matseg.core.truth import IGNORE, read_truth
 from napari_matseg.core.truth_objects import TrueObjects, read_objects
 from napari_matseg.errors import InputError, SettingsError
+from napari_matseg.settings import ClassSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_matseg.settings import DataSettings, TrainSettings
+    from napari_matseg.settings import Colour, DataSettings, NormaliseSettings, TrainSettings
 
 UNKNOWN_DISTANCE = -1.0
+SPARSE = 0.5  # share of labelled pixels below which crops are drawn where labels are
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,19 @@ class Example:
         Class ids; 255 does not count.
     distance_yx : array, shape (height, width), float32, or None
         Depth inside the object, as `relative_depth` gives it.
+    whole : GreyScale or None
+        Grey scale of the micrograph of which this is a part; None if it is the whole.
     """
 
     name: str
     image_cyx: np.ndarray
     classes_yx: np.ndarray
     distance_yx: np.ndarray | None = None
+    whole: GreyScale | None = None
+
+    def scale(self, settings: NormaliseSettings) -> GreyScale:
+        """Grey scale of the whole micrograph."""
+        return self.whole or grey_scale(self.image_cyx, settings)
 
 
 def load_examples(settings: TrainSettings, names: Sequence[str], folder: Path) -> list[Example]:
@@ -127,6 +136,8 @@ def relative_depth(objects_yx: np.ndarray) -> np.ndarray:
 class Crops:
     """Random training crops; the crop of a given number is always the same.
 
+    Where less than half of an image is labelled, each crop shows a labelled pixel, of each class as often.
+
     Parameters
     ----------
     examples : sequence of Example
@@ -136,7 +147,8 @@ class Crops:
     def __init__(self, examples: Sequence[Example], settings: TrainSettings) -> None:
         self._settings = settings
         self._examples = examples
-        self._scales: list[GreyScale] = [grey_scale(example.image_cyx, settings.normalise) for example in examples]
+        self._scales = [example.scale(settings.normalise) for example in examples]
+        self._places = [_places(example.classes_yx) for example in examples]
 
     def crop(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Make one crop.
@@ -156,14 +168,17 @@ class Crops:
         settings = self._settings
         rng = np.random.default_rng((settings.seed, number))
         index = int(rng.integers(len(self._examples)))
+        near = None
         if rng.random() < settings.synthetic:
             example = self._synthetic(rng)
             scale = grey_scale(example.image_cyx, settings.normalise)
         else:
             example, scale = self._examples[index], self._scales[index]
+            if places := self._places[index]:
+                near = rng.choice(places[rng.integers(len(places))])
         size = settings.crop
         image, classes, distance = augment(
-            scale.apply(example.image_cyx), example.classes_yx, example.distance_yx, size, settings.augment, rng
+            scale.apply(example.image_cyx), example.classes_yx, example.distance_yx, size, settings.augment, rng, near
         )
         if distance is None:
             distance = np.full((size, size), UNKNOWN_DISTANCE, dtype=np.float32)
@@ -179,6 +194,15 @@ class Crops:
         image_cyx = np.repeat(sample.image_yx[None], settings.architecture.in_channels, axis=0)
         depth = relative_depth(sample.truth_yx) if settings.distance else None
         return Example("synthetic", image_cyx, sample.classes_yx, depth)
+
+
+def _places(classes_yx: np.ndarray) -> list[np.ndarray]:
+    """Labelled pixels, (y, x), of each class that there is; none where most of the image is labelled."""
+    labelled = classes_yx != IGNORE
+    if np.count_nonzero(labelled) >= SPARSE * labelled.size:
+        return []
+    places, ids = np.argwhere(labelled), classes_yx[labelled]
+    return [places[ids == i] for i in np.unique(ids)]
 
 
 def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
@@ -262,6 +286,22 @@ def check_shape(truth: Path, truth_yx: np.ndarray, image: Path, shape_yx: tuple[
         )
 
 
+def _read_classes(settings: TrainSettings, path: Path, image: Path, shape_yx: tuple[int, int]) -> np.ndarray:
+    """Class ids, and `IGNORE` for what nobody labelled."""
+    unlabelled = settings.data.unlabelled
+    if unlabelled is None:
+        return read_truth(path, settings.classes, shape=shape_yx, image=image).labels_yx
+    if unlabelled == 0:
+        taken = {spec.colour for spec in settings.classes}
+        free = next(colour for i in range(IGNORE + 1) if (colour := (i, i, i)) not in taken)
+        nothing = ClassSpec(name="not labelled", colour=free)
+        labels_yx = read_truth(path, (nothing, *settings.classes), shape=shape_yx, image=image).labels_yx
+        return labels_yx - np.uint8(1)  # of 0 this makes 255, which is IGNORE
+    mapping: dict[int | Colour, int] = {i: i for i in range(len(settings.classes))}
+    mapping[unlabelled] = IGNORE
+    return read_truth(path, settings.classes, mapping, shape=shape_yx, image=image).labels_yx
+
+
 def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
     data = settings.data
     image_path, truth_path = files_of(data, name, folder)
@@ -278,6 +318,6 @@ def _load(settings: TrainSettings, name: str, folder: Path) -> Example:
         if settings.distance:
             distance_yx = relative_depth(objects_yx)[rows]
     else:
-        classes_yx = read_truth(truth_path, settings.classes, shape=shape_yx, image=image_path).labels_yx
+        classes_yx = _read_classes(settings, truth_path, image_path, shape_yx)
         check_shape(truth_path, classes_yx, image_path, shape_yx)
     return Example(without_suffix(name), image_cyx[:, rows], classes_yx[rows], distance_yx)

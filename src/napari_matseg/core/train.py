@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import os
-import pickle
-import warnings
+import traceback
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +17,17 @@ import numpy as np
 from napari_matseg.core.architectures import build_network, stride_of
 from napari_matseg.core.checkpoints import SUFFIX, ModelCard, load_model, save_model
 from napari_matseg.core.dataset import UNKNOWN_DISTANCE, Crops, load_examples, split
-from napari_matseg.core.devices import autocast, choose_device, choose_dtype
+from napari_matseg.core.devices import autocast, choose_device
 from napari_matseg.core.export import make_folder
 from napari_matseg.core.halo import measure_halo
+from napari_matseg.core.held_out import cut_to_labels, hold_out_regions
 from napari_matseg.core.losses import balanced_weights, weighted_sum
-from napari_matseg.core.metrics import Counts, Scores, count
-from napari_matseg.core.normalise import grey_scale
+from napari_matseg.core.predict import OUT_OF_MEMORY
 from napari_matseg.core.progress import Progress
-from napari_matseg.errors import OutputError, SettingsError
+from napari_matseg.core.start import start_from
+from napari_matseg.core.train_check import evaluate_examples, learning_dtype, look_at
+from napari_matseg.core.train_state import load_state, save_state
+from napari_matseg.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -34,9 +37,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_matseg.core.dataset import Example
+    from napari_matseg.core.train_check import Look
     from napari_matseg.settings import TrainSettings
 
 MAX_GRADIENT = 1.0  # norm beyond which gradients are scaled down
+SLACK = 0.02  # of mean IoU of a few strokes, which is no difference
+NAMED = 5  # images that a card names before it says how many more there are
 MEASURED = 2  # micrographs on which the halo is measured
 
 
@@ -49,15 +55,18 @@ class TrainProgress(Progress):
     loss : float
         Mean over the last `evaluate_every` steps, as far as they were made since the training was last started.
     accuracy : dict or None
-        What the validation images gave, at the steps where they were evaluated.
+        What the validation gave, at the steps where there was one.
+    look : Look or None
+        What the network made of a part of a micrograph, at the same steps: of one that is held out, if there is any.
     """
 
     loss: float = math.nan
     accuracy: dict[str, Any] | None = None
+    look: Look | None = None
 
 
 def train_steps(
-    settings: TrainSettings, data_folder: Path, out: Path, *, resume: bool = True
+    settings: TrainSettings, data_folder: Path, out: Path, *, resume: bool = True, stop: Event | None = None
 ) -> Generator[TrainProgress, None, Path]:
     """Train a model; closing the generator stops, and the same call goes on from the last evaluation.
 
@@ -70,6 +79,8 @@ def train_steps(
         Folder for the model file, made if it is missing.
     resume : bool
         Go on from where an interrupted training of the same settings stopped.
+    stop : threading.Event, optional
+        Once it is set, the training ends after the step it is at, and keeps the best weights so far.
 
     Yields
     ------
@@ -83,8 +94,8 @@ def train_steps(
 
     Raises
     ------
-    InputError, SettingsError, OutputError
-        If data, settings or folder cannot be used.
+    InputError, ModelError, SettingsError, OutputError
+        If data, the model to start from, settings or folder cannot be used, or memory runs out.
 
     Notes
     -----
@@ -92,14 +103,30 @@ def train_steps(
     an exponential moving average over the steps (Polyak and Juditsky 1992). Every crop is decided by the seed
     and its number, so that a resumed training sees the same crops.
     """
-    names, held_out = split(settings.data, settings.seed, data_folder)
-    examples = load_examples(settings, names, data_folder)
-    validation = load_examples(settings, held_out, data_folder)
-    crops = Crops(examples, settings)
-    seen = validation or examples
+    try:
+        return (yield from _train(settings, data_folder, out, resume, stop or Event()))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold what fills the memory
+        raise SettingsError(
+            f"{settings.name}: the memory is too small to learn from {settings.batch} crops of {settings.crop} x "
+            f"{settings.crop} px at a time with {settings.architecture.name} and encoder "
+            f"{settings.architecture.encoder}; make crop or batch smaller, or take a smaller network."
+        ) from None
+
+
+def _train(
+    settings: TrainSettings, data_folder: Path, out: Path, resume: bool, stop: Event
+) -> Generator[TrainProgress, None, Path]:
+    examples, held_out = _load(settings, data_folder)
+    shown = (held_out or examples)[0]
+    validation = [cut_to_labels(example, settings.normalise) for example in held_out]
+    pixels = _pixels(examples, settings)
+    crops = Crops([cut_to_labels(example, settings.normalise, _reach(settings)) for example in examples], settings)
     make_folder(out)
 
-    state = _State.start(settings, balanced_weights(_pixels(examples, len(settings.classes))))
+    state = _State.start(settings, balanced_weights(pixels))
     stride = stride_of(state.network)
     if settings.crop % stride:
         raise SettingsError(f"crop: {settings.crop} is no multiple of {stride}, the stride of the network; choose one.")
@@ -107,18 +134,22 @@ def train_steps(
     if resume and saved.is_file():
         state.load(saved, settings)
     losses: deque[float] = deque(maxlen=settings.evaluate_every)
-    accuracy: dict[str, Any] | None = None
+    stopped = False
     for step, (image, classes, distance) in _batches(crops, settings, state.step, state.device):
         losses.append(state.advance(image.to(state.device), classes.to(state.device), distance.to(state.device)))
-        accuracy = None
-        done = step + 1 == settings.steps
+        stopped = stop.is_set()
+        done = stopped or step + 1 in (settings.steps, settings.stop_after)
+        accuracy = look = None
         if done or (step + 1) % settings.evaluate_every == 0:
             accuracy = evaluate_examples(state.kept, validation, settings, state.device) if validation else None
+            look = look_at(state.kept, shown, settings, state.device)
             state.remember(accuracy)
             state.save(saved, settings)
-        yield TrainProgress(step + 1, settings.steps, _note(accuracy), sum(losses) / len(losses), accuracy)
-        if settings.patience is not None and state.waited >= settings.patience:
+        yield TrainProgress(step + 1, settings.steps, _note(accuracy), sum(losses) / len(losses), accuracy, look)
+        if done or (settings.patience is not None and state.waited >= settings.patience):
             break
+    if stopped:
+        settings = settings.model_copy(update={"stop_after": state.step})
 
     best = state.kept
     if state.best_weights is not None:
@@ -135,60 +166,58 @@ def train_steps(
         architecture=settings.architecture,
         normalise=settings.normalise,
         pixel_size_nm=settings.pixel_size_nm,
-        accuracy={"validation": state.best_accuracy} if state.best_accuracy else {},
+        accuracy={"validation": state.best_accuracy | _about(settings, validation)} if state.best_accuracy else {},
         recipe=settings.model_dump(mode="json"),
     )
     path = out / f"{settings.name}{SUFFIX}"
     save_model(path, best.cpu(), card)
-    trained = load_model(path, str(state.device))
-    yield TrainProgress(state.step, settings.steps, "measuring the halo that tiles need")
-    halo, disagreement = measure_halo(trained, [example.image_cyx for example in seen[:MEASURED]], state.device)
-    save_model(path, best, trained.card.model_copy(update={"halo": halo, "disagreement": disagreement}))
+    if settings.measure_halo:
+        trained = load_model(path, str(state.device))
+        yield TrainProgress(state.step, settings.steps, "measuring the halo that tiles need")
+        seen = [example.image_cyx for example in (held_out or examples)[:MEASURED]]
+        halo, disagreement = measure_halo(trained, seen, state.device)
+        save_model(path, best, trained.card.model_copy(update={"halo": halo, "disagreement": disagreement}))
     saved.unlink(missing_ok=True)
     return path
 
 
-def evaluate_examples(
-    network: nn.Module, examples: Sequence[Example], settings: TrainSettings, device: torch.device
-) -> dict[str, Any]:
-    """Segment each example whole and compare it with its truth.
-
-    Returns
-    -------
-    dict
-        As `Scores.to_dict`, pooled over the examples, and `iou_per_image`: the mean over images for each class.
-    """
-    import torch
-
-    stride = stride_of(network)
-    names = [spec.name for spec in settings.classes]
-    total = Counts.zero(len(names))
-    single: list[np.ndarray] = []
-    network.eval()
-    for example in examples:
-        image = grey_scale(example.image_cyx, settings.normalise).apply(example.image_cyx)
-        height, width = image.shape[1:]
-        image = np.pad(image, ((0, 0), (0, -height % stride), (0, -width % stride)), mode="reflect")
-        with torch.inference_mode(), autocast(device, _dtype(settings, device)):
-            scores = network(torch.from_numpy(image)[None].to(device))[0, : len(names), :height, :width]
-        prediction = scores.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        counts = count(prediction, example.classes_yx, len(names), ignore=255)
-        single.append(Scores(counts).iou)
-        total = total + counts
-    per_image = {name: _mean(values) for name, values in zip(names, np.transpose(single), strict=True)}
-    return Scores(total).to_dict(names) | {"iou_per_image": per_image}
+def _load(settings: TrainSettings, folder: Path) -> tuple[list[Example], list[Example]]:
+    """Read what is learnt from, and what is validated on."""
+    names, held_out = split(settings.data, settings.seed, folder)
+    examples = load_examples(settings, names, folder)
+    validation = load_examples(settings, held_out, folder)
+    if settings.data.region is not None:
+        examples, validation = hold_out_regions(examples, settings.data.region)
+    return examples, validation
 
 
-def _pixels(examples: Sequence[Example], n_classes: int) -> list[int]:
-    """How many pixels each class has."""
-    counts = [np.bincount(example.classes_yx.ravel(), minlength=256)[:n_classes] for example in examples]
-    return [int(total) for total in np.sum(counts, axis=0)]
+def _pixels(examples: Sequence[Example], settings: TrainSettings) -> list[int]:
+    """How many pixels each class has; each must have some."""
+    n = len(settings.classes)
+    counts = [np.bincount(example.classes_yx.ravel(), minlength=256)[:n] for example in examples]
+    pixels = [int(total) for total in np.sum(counts, axis=0)]
+    missing = [spec.name for spec, count in zip(settings.classes, pixels, strict=True) if not count]
+    if missing and not settings.synthetic:
+        raise InputError(
+            f"class {missing[0]!r} has no pixel in what is to be learnt from ({len(examples)} image(s)); label some, "
+            "leave the class out, or hold out something else."
+        )
+    return pixels
 
 
-def _mean(values: np.ndarray) -> float | None:
-    """Mean of the values that are numbers; None where there are none."""
-    defined = values[np.isfinite(values)]
-    return float(defined.mean()) if defined.size else None
+def _reach(settings: TrainSettings) -> int:
+    """Pixels of the micrograph that a crop may show around one of its pixels."""
+    augment = settings.augment
+    return math.ceil(settings.crop * math.sqrt(2 * augment.aspect) / augment.scale[0])
+
+
+def _about(settings: TrainSettings, validation: Sequence[Example]) -> dict[str, Any]:
+    """Say what the figures of a validation are of."""
+    names = [example.name for example in validation]
+    which = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    what = "held-out images" if settings.data.region is None else "held-out regions of the images learnt from"
+    labelled = "" if settings.data.unlabelled is None else ", where labelled"
+    return {"on": f"{what} ({which}){labelled}"}
 
 
 @dataclass
@@ -214,6 +243,7 @@ class _State:
         torch.manual_seed(settings.seed)
         device = choose_device(settings.device)
         network = build_network(settings.architecture, len(settings.classes) + settings.distance)
+        start_from(network, settings)
         network = network.to(device).to(memory_format=torch.channels_last)
         average = copy.deepcopy(network) if settings.average else None
         optimiser = torch.optim.AdamW(
@@ -236,7 +266,7 @@ class _State:
             group["lr"] = settings.learning_rate * _schedule(self.step, settings)
         self.network.train()
         torch.manual_seed(settings.seed + self.step)  # what is dropped out is the same in a training that was resumed
-        with autocast(self.device, _dtype(settings, self.device)):
+        with autocast(self.device, learning_dtype(settings, self.device)):
             output = self.network(image.contiguous(memory_format=torch.channels_last)).float()
         loss = weighted_sum(settings.losses, output[:, : len(settings.classes)], classes, self.balance)
         if settings.distance:
@@ -266,15 +296,18 @@ class _State:
                     mean.copy_(value)
 
     def remember(self, accuracy: dict[str, Any] | None) -> None:
-        """Keep these weights if they are the best on the validation images."""
+        """Keep these weights if they are the best on what is held out; of what is as good there, the last."""
         if accuracy is None:
             return
-        score = accuracy["mean_iou"]
-        if score is not None and score > self.best_score:
-            self.best_score, self.best_accuracy, self.waited = score, accuracy, 0
+        score = -math.inf if accuracy["mean_iou"] is None else accuracy["mean_iou"]
+        self.waited = 0 if score > self.best_score else self.waited + 1
+        best = max(score, self.best_score)
+        # A few strokes are soon right, and then tell networks no longer apart that the rest of the image does.
+        slack = 0.0 if self.settings.data.unlabelled is None else SLACK
+        if score > self.best_score or (slack and score >= best - slack):
+            self.best_accuracy = accuracy
             self.best_weights = {name: tensor.clone() for name, tensor in self.kept.state_dict().items()}
-        else:
-            self.waited += 1
+        self.best_score = best
 
     def save(self, path: Path, settings: TrainSettings) -> None:
         """Write all this to a file, whole or not at all."""
@@ -301,55 +334,6 @@ class _State:
         self.step, self.waited = content["step"], content["waited"]
         self.best_score, self.best_accuracy = content["best_score"], content["best_accuracy"]
         self.best_weights = content["best_weights"]
-
-
-def save_state(content: dict[str, Any], path: Path) -> None:
-    """Write the state of a training, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
-    import torch
-
-    part = path.with_name(path.name + ".part")
-    try:
-        torch.save(content, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path}: the training's state cannot be written ({error}); free some space.") from error
-
-
-def load_state(path: Path, settings: str, device: torch.device) -> dict[str, Any]:
-    """Read what `save_state` wrote for a training of these settings.
-
-    Raises
-    ------
-    SettingsError
-        If the file is damaged, or belongs to other settings.
-    """
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what other files hold, before it fails for it
-            content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise SettingsError(
-            f"{path}: is damaged or is not the state of a training; delete it, or train without resuming."
-        ) from error
-    if content["settings"] != settings:
-        raise SettingsError(f"{path}: belongs to a training with other settings; delete it, or train without resuming.")
-    return content
-
-
-def _dtype(settings: TrainSettings, device: torch.device) -> torch.dtype:
-    """Choose what the network computes in: never float16, in which small gradients vanish."""
-    import torch
-
-    dtype = choose_dtype(settings.precision, device)
-    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def _schedule(step: int, settings: TrainSettings) -> float:

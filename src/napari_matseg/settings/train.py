@@ -88,6 +88,30 @@ class DataSettings(Settings):
     """Whether the truth holds one id per object; each object is then of class 1."""
 
 
+class ClassDataSettings(DataSettings):
+    """Images with classes as truth, all of which need not be labelled."""
+
+    unlabelled: Annotated[int, Field(ge=0, le=255)] | None = None
+    """Value in the truth of pixels that nobody labelled: these count for nothing. If it is 0, as where a few strokes
+    are painted, the first class is 1 in the truth, the second 2 and so on; else they begin at 0 as usual."""
+    region: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Share of each image's labels to hold out for validation, all that lie beyond a straight line; for where there is
+    no image to spare."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> ClassDataSettings:
+        if self.region is not None and self.validation != ():
+            raise ValueError("region holds out a part of each image and validation whole images; leave one out")
+        if self.unlabelled is not None and self.instances:
+            raise ValueError("unlabelled is for a truth of classes; leave it out, or instances")
+        return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether anything is held out."""
+        return self.region is not None or self.validation != ()
+
+
 class TrainSettings(Settings):
     """A training, from data to model file."""
 
@@ -100,7 +124,10 @@ class TrainSettings(Settings):
     classes: Classes
     distance: bool = False
     """Also learn how deep inside its object each pixel lies, which splits touching objects."""
-    data: DataSettings
+    data: ClassDataSettings
+    start: str | None = None
+    """Model to begin with, of the same architecture, by name or file: all its weights, or all but those of the last
+    layer if its classes are others. None: random weights."""
     architecture: ArchitectureSettings = ArchitectureSettings()
     normalise: NormaliseSettings = NormaliseSettings()
     losses: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
@@ -116,9 +143,14 @@ class TrainSettings(Settings):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     average: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay of the moving average of the weights, which is what is kept; 0 for none."""
+    stop_after: Annotated[int, Field(ge=1)] | None = None
+    """Stop so many steps into the `steps`, as when somebody pressed Stop there."""
     evaluate_every: Annotated[int, Field(ge=1)] = 200
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop when so many evaluations brought nothing better; needs validation images."""
+    """Stop when so many evaluations brought nothing better; needs something to validate on."""
+    measure_halo: bool = True
+    """Find out how narrow a halo tiles may have, which takes minutes on a CPU; else it is as wide as the network
+    sees."""
     synthetic: Fraction = 0.0
     """Share of the training crops that are synthetic micrographs."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -128,7 +160,7 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainSettings:
-        if self.patience is not None and self.data.validation == ():
+        if self.patience is not None and not self.data.validates:
             raise ValueError("patience needs validation images; name some, or leave patience out")
         if self.distance and not self.data.instances and not self.synthetic:
             raise ValueError("distance needs a truth with one id per object; set data.instances, or leave distance out")
