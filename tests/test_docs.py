@@ -171,6 +171,28 @@ def test_recipes_in_the_text_are_recipes() -> None:
         settings.TrainSettings.model_validate(yaml.safe_load(recipe))
 
 
+def test_recipe_in_the_text_is_the_one_that_is_saved() -> None:
+    whole, *others = code_of(DOCS / "recipes.md", "yaml")
+    recipe = settings.make_recipe(yaml.safe_load(whole), "recipes.md")
+    assert recipe == settings.Recipe(name="particles", segment=settings.SegmentSettings(instances=True))
+    assert settings.recipe_text(recipe) == whole
+    assert others
+    for other in others:
+        settings.make_recipe(yaml.safe_load(other), "recipes.md")
+
+
+def test_every_line_of_a_recipe_is_described() -> None:
+    rows = re.findall(r"^\| (`.+?`) \|", prose_of(DOCS / "recipes.md"), flags=re.MULTILINE)
+    described = [name for row in rows for name in row.strip("`").split("`, `")]
+    parts = (
+        *(settings.ReadSettings, settings.SegmentSettings, settings.CleanSettings, settings.MeasureSettings),
+        *(settings.OutputSettings, settings.CentreSettings, settings.EverythingSettings, settings.PromptSettings),
+    )
+    assert sorted(described) == sorted(
+        ["format", "name", "find", *(name for part in parts for name in part.model_fields)]
+    )
+
+
 def test_table_of_the_superalloy_recipe_is_true() -> None:
     recipe = yaml.safe_load(text_of(ROOT / "recipes" / "superalloy.yaml"))
     table = section_of(DOCS / "train.md", "The recipe of superalloy, field by field")

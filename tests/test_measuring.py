@@ -221,3 +221,17 @@ def test_grains_from_ids_and_from_boundaries(tmp_path: Path) -> None:
         read_grains([tmp_path / "lines.tif"], "edge")
     with pytest.raises(InputError, match="of unknown size and"):
         read_grains([tmp_path / "grains.tif", tmp_path / "lines.tif"], "1")
+
+
+def test_objects_that_touch_are_told_apart_by_their_ids():
+    classes = np.zeros((20, 30), np.uint8)
+    classes[5:15, 5:25] = 1
+    ids = np.where(classes, np.where(np.arange(30) < 15, 1, 4), 0).astype(np.uint32)
+    specs = tuple(ClassSpec(name=name, colour=(0, 0, 0)) for name in ("matrix", "particle"))
+    measured = finish(measure_steps(classes, classes=specs, instances=ids))
+    assert measured.table[["label", "class", "area_px"]].to_dict("list") == {
+        "label": [1, 4],
+        "class": ["particle", "particle"],
+        "area_px": [100, 100],
+    }
+    assert measured.fields[0].pixels.tolist() == [400, 200]

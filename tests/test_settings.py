@@ -107,6 +107,9 @@ def test_lists_shares_and_files_of_names() -> None:
         ({"architecture": {"name": "unet++"}}, "architecture.name: Input should be 'unet', 'deeplabv3', .*"),
         ({"data": DATA | {"validation": 1.5}}, r"data\.validation: .*data\.validation: Input should be less than 1$"),
         ({"patience": 3}, "^patience needs validation images; name some"),
+        ({"data": DATA | {"region": 0.6}}, r"data\.region: Input should be less than or equal to 0\.5"),
+        ({"data": DATA | {"region": 0.2, "validation": 0.2}}, "^data: region holds out a part of each image and valid"),
+        ({"data": DATA | {"unlabelled": 0, "instances": True}}, "^data: unlabelled is for a truth of classes; leave"),
         ({"distance": True}, "^distance needs a truth with one id per object; set data.instances"),
         (
             {"synthetic": 0.5, "classes": [{"name": name, "colour": [0, 0, 0]} for name in "abcd"]},

@@ -26,19 +26,23 @@ if TYPE_CHECKING:
     from napari_matseg.core.prompt import PromptSession
     from napari_matseg.core.prompts import Prompt, make_prompts
     from napari_matseg.core.read import read
+    from napari_matseg.core.recipes import write_recipe
     from napari_matseg.errors import MatsegError
     from napari_matseg.measuring import Measured, measure, measure_steps, sizes_of
     from napari_matseg.pipeline import Segmentation, save, segment, segment_steps, train
     from napari_matseg.prompting import Objects, find_steps, prompt_steps, save_objects
     from napari_matseg.reporting import save_measured
+    from napari_matseg.running import replay, run
     from napari_matseg.settings import (
         CentreSettings,
         ClassSpec,
         EvaluateSettings,
         MeasureSettings,
         PromptSettings,
+        Recipe,
         SegmentSettings,
         TrainSettings,
+        read_recipe,
     )
 
 _HOMES = {
@@ -52,6 +56,7 @@ _HOMES = {
     "Prompt": "core.prompts",
     "make_prompts": "core.prompts",
     "read": "core.read",
+    "write_recipe": "core.recipes",
     "MatsegError": "errors",
     "Segmentation": "pipeline",
     "evaluate": "core.evaluate",
@@ -70,14 +75,18 @@ _HOMES = {
     "measure": "measuring",
     "measure_steps": "measuring",
     "save_measured": "reporting",
+    "replay": "running",
+    "run": "running",
     "sizes_of": "measuring",
     "CentreSettings": "settings",
     "EvaluateSettings": "settings",
     "MeasureSettings": "settings",
     "ClassSpec": "settings",
     "PromptSettings": "settings",
+    "Recipe": "settings",
     "SegmentSettings": "settings",
     "TrainSettings": "settings",
+    "read_recipe": "settings",
 }
 
 __all__ = [
@@ -93,6 +102,7 @@ __all__ = [
     "Prompt",
     "PromptSession",
     "PromptSettings",
+    "Recipe",
     "Scores",
     "SegmentSettings",
     "Segmentation",
@@ -109,6 +119,9 @@ __all__ = [
     "prompt_steps",
     "read",
     "read_card",
+    "read_recipe",
+    "replay",
+    "run",
     "save",
     "save_comparison",
     "save_measured",
@@ -117,6 +130,7 @@ __all__ = [
     "segment_steps",
     "sizes_of",
     "train",
+    "write_recipe",
 ]
 
 

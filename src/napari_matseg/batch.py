@@ -104,7 +104,7 @@ class Batch:
         micrograph = read(image)
         true = None if truth is None else self._read_truth(truth, micrograph, mapping)
         make_folder(self._out)
-        result = yield from segment_steps(micrograph, self._settings, loaded=self.model)
+        result = yield from segment_steps(micrograph, self._settings, loaded=self.model, work=self._out)
         files = save(result, micrograph, self._out, image.stem)
         about: dict[str, Any] = {
             "fractions": result.record["fractions"],

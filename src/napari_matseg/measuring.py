@@ -152,6 +152,7 @@ def measure_steps(
     *,
     classes: Sequence[ClassSpec] | None = None,
     pixel_size_nm: tuple[float, float] | None = None,
+    instances: np.ndarray | Micrograph | None = None,
 ) -> Generator[Progress, None, Measured]:
     """Measure the objects and phases in labels, as a generator: it yields `Progress` after each plane.
 
@@ -167,6 +168,8 @@ def measure_steps(
         What the labels are classes of; empty for objects. None: what the file of labels says.
     pixel_size_nm : (float, float), optional
         Height and width of a pixel, where neither file states it or both are wrong.
+    instances : array or Micrograph, optional
+        Of labels of classes: ids of objects, of the shape of the labels, where connected pixels are not what they are.
 
     Returns
     -------
@@ -189,6 +192,7 @@ def measure_steps(
             f"{seen.name}: has shape {(*seen.shape_planes, *seen.shape_yx)}, and the labels "
             f"{(*drawn.shape_planes, *drawn.shape_yx)}; give the image that the labels were made of."
         )
+    parted = None if instances is None else as_micrograph(instances)
     named, made = find_labels_info(drawn.source)
     specs = tuple(named or ()) if classes is None else tuple(classes)
     size = pixel_size_nm or drawn.pixel_size_nm or (None if seen is None else seen.pixel_size_nm)
@@ -197,7 +201,8 @@ def measure_steps(
     for plane in range(drawn.n_planes):
         yield Progress(plane, drawn.n_planes, "measuring")
         image_yx = None if seen is None else seen.plane(plane)[0]
-        fields.append(_field(drawn, plane, image_yx, specs, rows, size))
+        ids_yx = None if parted is None else parted.plane(plane)[0]
+        fields.append(_field(drawn, plane, image_yx, specs, rows, size, ids_yx))
     record = {
         "format": 1,
         "job": "measure",
@@ -361,6 +366,7 @@ def _field(
     specs: tuple[ClassSpec, ...],
     rows: slice,
     size: tuple[float, float] | None,
+    ids_yx: np.ndarray | None,
 ) -> Field:
     labels_yx = labels.plane(plane)[0]
     if labels_yx.dtype.kind == "i" and labels_yx.min() < 0:
@@ -376,7 +382,7 @@ def _field(
             )
         inside = np.zeros_like(classes_yx)
         inside[rows] = classes_yx[rows]
-        labels_yx = label_objects(inside)
+        labels_yx = label_objects(inside) if ids_yx is None else ids_yx
         pixels = np.bincount(classes_yx[rows].ravel(), minlength=len(names)).astype(np.int64)
         std = one_field_std(classes_yx[rows], len(names))
     table = measure_objects(

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def show(work: Generator[Progress, None, T], name: str) -> T:
+WITHOUT_TIME_LEFT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
+def show(work: Generator[Progress, None, T], name: str, *, bar_format: str | None = None) -> T:
     """Run a generator to its end with a progress bar, where there is a terminal to show it on."""
     from tqdm import tqdm
 
-    with tqdm(desc=name, disable=None, file=sys.stderr, leave=False, unit="step") as bar:
+    # Drawn anew by time alone, as the note changes where the count does not.
+    how: dict[str, Any] = {"disable": None, "leave": False, "unit": "step", "miniters": 0, "bar_format": bar_format}
+    with tqdm(desc=name, file=sys.stderr, **how) as bar:
         while True:
             try:
                 step = next(work)
@@ -52,6 +57,19 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1 else f"{value:.6g}"
     return str(value)
+
+
+def time_of(seconds: float) -> str:
+    """Say a time in words, roughly.
+
+    Examples
+    --------
+    >>> [time_of(seconds) for seconds in (0.3, 80, 3000, 40_000)]
+    ['1 s', '80 s', '50 min', '11.1 h']
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def one_line(message: object) -> str:

@@ -947,6 +947,11 @@ def test_one_press_finds_segments_and_leaves_the_points(
     assert widget.sources.what == POINTS
     assert widget.sources.points.layer == points
     assert widget.run_bar.run_button.text() == "Segment points"
+    # though a recipe finds them anew, as long as they are the ones,
+    assert widget.recipe().prompt.find == what
+    widget.sources.new_points()
+    assert widget.recipe().prompt.find == POINTS
+    widget.sources.points.layer = points
     # and on another image about what was chosen.
     widget._viewer.add_image(noise, name="copper")
     assert widget.sources.what == what

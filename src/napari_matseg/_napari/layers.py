@@ -189,15 +189,19 @@ def image_layer(micrograph: Micrograph, name: str) -> LayerData:
 
 
 def classes_layer(
-    classes: np.ndarray,
+    classes: Any,
     specs: tuple[ClassSpec, ...],
     name: str,
     place: dict[str, Any],
     *,
     size_nm: tuple[float, float] | None = None,
     record: dict[str, Any] | None = None,
+    levels: tuple[Any, ...] = (),
 ) -> LayerData:
-    """Labels layer of classes, with their names and colours; class 0 is transparent."""
+    """Labels layer of classes, with their names and colours; class 0 is transparent.
+
+    It is a pyramid if there are levels, which labels that are stored have themselves.
+    """
     colours: dict[int | None, Any] = {i: (*(c / 255 for c in spec.colour), 1.0) for i, spec in enumerate(specs)}
     colours |= {0: "transparent", None: "white"}
     kept = {"classes": [spec.model_dump(mode="json") for spec in specs]}
@@ -209,20 +213,26 @@ def classes_layer(
         "features": {"index": list(range(len(specs))), "class": [spec.name for spec in specs]},
         "metadata": {KEY: _labels_metadata("classes", size_nm, record) | kept},
     }
-    return classes, kwargs | place, "labels"
+    return *_with_levels(classes, levels, kwargs | place), "labels"
 
 
 def objects_layer(
-    objects: np.ndarray,
+    objects: Any,
     name: str,
     place: dict[str, Any],
     *,
     size_nm: tuple[float, float] | None = None,
     record: dict[str, Any] | None = None,
+    levels: tuple[Any, ...] = (),
 ) -> LayerData:
-    """Labels layer of objects, each with an id and a colour of its own."""
+    """Labels layer of objects, each with an id and a colour of its own; levels as for `classes_layer`."""
     kwargs = {"name": name, "opacity": 0.5, "metadata": {KEY: _labels_metadata("objects", size_nm, record)}}
-    return objects, kwargs | place, "labels"
+    return *_with_levels(objects, levels, kwargs | place), "labels"
+
+
+def _with_levels(labels: Any, levels: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    levels = levels or getattr(labels, "levels", ())
+    return ([labels, *levels], kwargs | {"multiscale": True}) if levels else (labels, kwargs)
 
 
 def _labels_metadata(kind: str, size_nm: tuple[float, float] | None, record: dict[str, Any] | None) -> dict[str, Any]:

@@ -21,11 +21,15 @@ from napari_matseg._napari.measure_spacing import Spacing, SpacingTab
 from napari_matseg._napari.measure_watch import Watch
 from napari_matseg._napari.parts import FLAG_COLOUR, RunBar, Scroll, text_label
 from napari_matseg._napari.prompt_places import plane_on_view
+from napari_matseg._napari.recipes import RecipeBar, measure_recipe
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import InputError, MatsegError
 from napari_matseg.reporting import save_figures, save_measured, save_report
+from napari_matseg.settings import Recipe
 
 WIDTH, HEIGHT = 400, 760  # px
+BY_HAND = "Filters, and what was corrected by hand, are not in it."
+NO_LABELS = "There are no labels; segment an image, or open labels, and choose them here."
 AGAIN = "These are the numbers of {}; press Measure again for those of the layer that is chosen."
 Work = Generator[Progress, None, Any]
 
@@ -55,6 +59,7 @@ class MeasureWidget(QWidget):
             "Into a folder: a page with image, overlay, tables and figures (HTML), tables (CSV), figures (SVG), and "
             "the record of what was done (JSON); of the objects that the filters keep."
         )
+        self.recipe_bar = RecipeBar(self.recipe, BY_HAND)
         self._lay_out()
         self.form.changed.connect(self._judge)
         self._watch.changed.connect(self._on_edited)
@@ -79,6 +84,7 @@ class MeasureWidget(QWidget):
             layout.addWidget(widget)
         layout.addWidget(self.tabs, 1)
         layout.addWidget(self.save_button)
+        layout.addWidget(self.recipe_bar)
         layout.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
@@ -96,7 +102,7 @@ class MeasureWidget(QWidget):
             self.run_bar.fail(str(error))
             return
         if asked is None:
-            self.run_bar.fail("There are no labels; segment an image, or open labels, and choose them here.")
+            self.run_bar.fail(NO_LABELS)
             return
         self._watch.watch(asked.labels)
         shown = plane_on_view(asked.labels, self._viewer.dims.point)
@@ -110,6 +116,20 @@ class MeasureWidget(QWidget):
             self.run_bar.fail("The labels are not there any more as they were measured; measure again.")
             return
         self._begin(self.spacing.work(), "Measuring spacing", self._show_spacing)
+
+    def recipe(self) -> Recipe:
+        """Give what made the labels, and how they are measured, as what is to be done to other micrographs, too.
+
+        Raises
+        ------
+        MatsegError
+            If there are no labels, or it is not known what made them.
+        """
+        asked = self.form.asked()
+        if asked is None:
+            raise InputError(NO_LABELS)
+        settings, size = self.sizes.settings(asked.settings), asked.pixel_size_nm
+        return measure_recipe(asked.labels, asked.image, settings, classes=asked.classes, pixel_size_nm=size)
 
     def save(self, folder: Path) -> list[Path]:
         """Write report, tables, figures and record of the objects that are kept; nothing without any numbers.

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_matseg.core.architectures import load_triton_apart
@@ -16,6 +17,12 @@ from napari_matseg.settings import SegmentSettings
 
 BROWSE = "Browse for a file…"
 NONE = ""
+TILINGS = {
+    "auto": ("automatic", "A halo that changes at most 0.01 % of the pixels; blending where the network has no limit."),
+    "exact": ("exact", "A halo as wide as the network sees: the same result as without tiles, but slower."),
+    "blend": ("blend", "Tiles that overlap are averaged."),
+    "whole": ("no tiles", "The whole image at once; takes the most memory."),
+}
 
 
 def load_torch() -> None:
@@ -139,3 +146,18 @@ class DeviceChoice(QComboBox):
             if self.findData(device) < 0:
                 self.addItem(device, device)
         super().showPopup()
+
+
+class TilingChoice(QComboBox):
+    """How a large micrograph is put to the network."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        for tiling, (title, tip) in TILINGS.items():
+            self.addItem(title, tiling)
+            self.setItemData(self.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+
+    @property
+    def tiling(self) -> str:
+        """As `SegmentSettings.tiling`."""
+        return str(self.currentData())

@@ -20,13 +20,15 @@ from napari_matseg._napari.prompt_models import LoadedPromptable, ModelField
 from napari_matseg._napari.prompt_objects import ObjectsPane
 from napari_matseg._napari.prompt_run import BUTTONS, Runs
 from napari_matseg._napari.prompt_search import Search
-from napari_matseg._napari.prompt_sources import Sources
+from napari_matseg._napari.prompt_sources import CENTRES, Sources
+from napari_matseg._napari.recipes import RecipeBar, prompt_recipe
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.sam.zoo import fetch
 from napari_matseg.errors import MatsegError, ModelError
-from napari_matseg.settings import PromptSettings
+from napari_matseg.settings import PromptSettings, PromptStep, Recipe
 
 WIDTH, HEIGHT = 360, 640  # px
+BY_HAND = "What is corrected by hand, boxes and labels to refine are not in it."
 Work = Generator[Progress, None, Any]
 
 
@@ -59,6 +61,7 @@ class PromptWidget(QWidget):
         self.form = PromptForm()
         self.bar = ClickBar()
         self.run_bar = RunBar(self._job, self.run, "", "points")
+        self.recipe_bar = RecipeBar(self.recipe, BY_HAND)
         self.objects = ObjectsPane(napari_viewer)
         self.clicking = Clicking(napari_viewer, self.sources, self.bar, self.settings, self._models, self)
         clicking = self.clicking
@@ -75,7 +78,7 @@ class PromptWidget(QWidget):
         inner = QWidget()
         layout = QVBoxLayout(inner)
         self._parts = self.sources, self.search, self.model, self.form, self.bar
-        for widget in (*self._parts, self.run_bar):
+        for widget in (*self._parts, self.run_bar, self.recipe_bar):
             layout.addWidget(widget)
         layout.addWidget(self.objects, 1)
         layout.addStretch()
@@ -110,6 +113,19 @@ class PromptWidget(QWidget):
         if self.model.choice.to_fetch:
             raise ModelError(f"{name}: is not on this computer yet; press Download, or choose another model.")
         return self.form.settings(name)
+
+    def recipe(self) -> Recipe:
+        """Give what the widget is set to as what is to be done to other micrographs, too.
+
+        Raises
+        ------
+        MatsegError
+            As of `settings`, or if a value of Detect centres is impossible.
+        """
+        prompt, find = self.settings(), self.sources.found_by
+        centres = {"centres": self.search.centres(prompt)} if find == CENTRES else {}
+        step = PromptStep(find=find, everything=self.search.everything(), prompt=prompt, **centres)
+        return prompt_recipe(step, self.sources.image.layer)
 
     def run(self) -> None:
         """Start to segment what is asked for; the labels come later, or an error is shown."""

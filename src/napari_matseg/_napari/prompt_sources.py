@@ -48,7 +48,7 @@ class Sources(QWidget):
         for number, (what, (title, tip)) in enumerate(WHATS.items()):
             self.what_choice.addItem(title, what)
             self.what_choice.setItemData(number, tip, Qt.ItemDataRole.ToolTipRole)
-        self._searched: tuple[Image, str] | None = None
+        self._searched: tuple[Image, str, Points] | None = None
         self.points = LayerChoice(viewer, [Points], follow=True)
         self.shapes = LayerChoice(viewer, [Shapes], prefer=_never, none="none")
         self.labels = LayerChoice(viewer, [Labels], prefer=_never, none="none")
@@ -88,9 +88,16 @@ class Sources(QWidget):
     def what(self, what: str) -> None:
         self.what_choice.setCurrentIndex(self.what_choice.findData(what))
 
+    @property
+    def found_by(self) -> str:
+        """What the points that are chosen were found by, or else `what`."""
+        if self._searched is None or self._searched[0] != self.image.layer or self._searched[2] != self.points.layer:
+            return self.what
+        return self._searched[1]
+
     def take(self, points: Points) -> None:
         """Go on with points that were found on the image, and for another image with what was chosen before."""
-        searched = self.image.layer, self.what
+        searched = self.image.layer, self.what, points
         self.points.layer = points
         self.what = POINTS
         self._searched = searched

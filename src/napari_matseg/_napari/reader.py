@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_matseg._napari.layers import LayerData, classes_layer, image_layer, objects_layer, placement_of
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.export import find_labels_info
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.read import read
 
@@ -36,12 +37,14 @@ def read_layers(path: str) -> list[LayerData]:
 
 def _labels_layer(micrograph: Micrograph, file: Path) -> LayerData | None:
     """Labels layer of a file with classes or a record of ours; None for any other."""
-    if file.suffix.lower() not in (".tif", ".tiff") or micrograph.is_colour or micrograph.pixels.dtype.kind != "u":
+    if micrograph.is_colour or micrograph.pixels.dtype.kind != "u":
         return None
-    specs, record = read_labels_info(file)
+    specs, record = find_labels_info(file)
     if specs is None and record is None:
         return None
-    labels, place, size = np.asarray(micrograph.pixels), placement_of(micrograph), micrograph.pixel_size_nm
+    labels = micrograph.pixels if micrograph.levels else np.asarray(micrograph.pixels)
+    place = placement_of(micrograph)
+    kept: dict[str, Any] = {"size_nm": micrograph.pixel_size_nm, "record": record, "levels": micrograph.levels}
     if specs is None:
-        return objects_layer(labels, file.stem, place, size_nm=size, record=record)
-    return classes_layer(labels, specs, file.stem, place, size_nm=size, record=record)
+        return objects_layer(labels, file.stem, place, **kept)
+    return classes_layer(labels, specs, file.stem, place, **kept)

@@ -10,9 +10,9 @@ from typing import Any
 
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize
 from qtpy.QtGui import QTextDocument
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_matseg._napari.jobs import Job
@@ -25,22 +25,16 @@ from napari_matseg._napari.layers import (
     objects_layer,
     placement,
 )
-from napari_matseg._napari.models import DeviceChoice, LoadedModels, ModelChoice, load_torch
+from napari_matseg._napari.models import DeviceChoice, LoadedModels, ModelChoice, TilingChoice, load_torch
 from napari_matseg._napari.parts import Form, LayerChoice, RunBar, shrink, swatch, text_label
+from napari_matseg._napari.recipes import RecipeBar, segment_recipe
 from napari_matseg._napari.summary import summarise
 from napari_matseg.core.checkpoints import ModelCard, read_card
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import MatsegError, SettingsError
 from napari_matseg.pipeline import Segmentation, change, segment_steps
-from napari_matseg.settings import SegmentSettings
-
-TILINGS = {
-    "auto": ("automatic", "A halo that changes at most 0.01 % of the pixels; blending where the network has no limit."),
-    "exact": ("exact", "A halo as wide as the network sees: the same result as without tiles, but slower."),
-    "blend": ("blend", "Tiles that overlap are averaged."),
-    "whole": ("no tiles", "The whole image at once; takes the most memory."),
-}
+from napari_matseg.settings import Recipe, SegmentSettings
 
 OUTLINE, WIDTH = 2, 340  # px
 
@@ -77,10 +71,7 @@ class SegmentWidget(QWidget):
         self.about = text_label()
         self.device = DeviceChoice()
         self.result_name = QLineEdit()
-        self.tiling = QComboBox()
-        for tiling, (title, tip) in TILINGS.items():
-            self.tiling.addItem(title, tiling)
-            self.tiling.setItemData(self.tiling.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.tiling = TilingChoice()
         self.tile = QSpinBox()
         self.tile.setRange(0, 1 << 16)
         self.tile.setSingleStep(64)
@@ -96,6 +87,7 @@ class SegmentWidget(QWidget):
         )
         self.data_bar.setChecked(defaults.exclude_data_bar)
         self.run_bar = RunBar(self._job, self.run, "Segment")
+        self.recipe_bar = RecipeBar(self.recipe)
         self._lay_out()
 
         self.image.currentIndexChanged.connect(self._suggest_name)
@@ -118,7 +110,7 @@ class SegmentWidget(QWidget):
         self.advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
         self.advanced.addWidget(advanced)
         layout = QVBoxLayout(self)
-        for widget in (self._form, self.advanced, self.run_bar):
+        for widget in (self._form, self.advanced, self.run_bar, self.recipe_bar):
             layout.addWidget(widget)
         layout.addStretch()
 
@@ -137,12 +129,22 @@ class SegmentWidget(QWidget):
             {
                 "model": self.model.model,
                 "device": self.device.device,
-                "tiling": self.tiling.currentData(),
+                "tiling": self.tiling.tiling,
                 "tile": self.tile.value() or None,
                 "instances": self.objects.isChecked(),
                 "exclude_data_bar": self.data_bar.isChecked(),
             },
         )
+
+    def recipe(self) -> Recipe:
+        """Give what the widget is set to as what is to be done to other micrographs, too.
+
+        Raises
+        ------
+        MatsegError
+            As of `settings`, or if the image cannot be used.
+        """
+        return segment_recipe(self.settings(), self.image.layer)
 
     def run(self) -> None:
         """Start segmenting; the result comes later, or an error is shown."""

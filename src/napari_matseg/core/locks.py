@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.1  # s between two tries
 LOCKED_BYTE = 1 << 30
+_HELD: set[IO[bytes]] = set()
 
 
 def lock(path: Path, note: str) -> Generator[Progress, None, IO[bytes]]:
@@ -55,14 +56,34 @@ def lock(path: Path, note: str) -> Generator[Progress, None, IO[bytes]]:
             # The one who had it may have deleted it between our opening and our locking it.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    _HELD.add(file)
                     return file
         file.close()
         yield Progress(0, 1, note)
         time.sleep(PAUSE)
 
 
+def try_lock(path: Path) -> IO[bytes] | None:
+    """Open and lock a file as `lock` does, but without waiting: None while another has it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be opened.
+    """
+    waiting = lock(path, "")
+    try:
+        next(waiting)
+    except StopIteration as stop:
+        file: IO[bytes] = stop.value
+        return file
+    waiting.close()
+    return None
+
+
 def unlock(file: IO[bytes], path: Path, *, delete: bool) -> None:
     """Close a locked file, and delete it if there is no more use for it."""
+    _HELD.discard(file)
     if delete and sys.platform != "win32":
         path.unlink(missing_ok=True)
     file.close()
@@ -86,3 +107,17 @@ def _try_lock(file: IO[bytes]) -> bool:
         # Some network drives know no locks, and work goes on without.
         return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
     return True
+
+
+def _let_go_in_child() -> None:
+    """Take locks from a forked process, or they would last until it, too, has ended."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for file in _HELD:
+        with contextlib.suppress(ValueError):  # closed by other means
+            os.dup2(nowhere, file.fileno(), inheritable=False)
+    os.close(nowhere)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_matseg.core.micrograph import LUMINANCE
 from napari_matseg.core.normalise import GreyScale, grey_scale
 from napari_matseg.errors import InputError
 
@@ -56,8 +55,7 @@ class PromptImage:
                 f"{micrograph.name}: there is no plane {plane}; it has planes 0 to {micrograph.n_planes - 1}."
             )
         rows = micrograph.content_rows if exclude_data_bar else slice(0, micrograph.shape_yx[0])
-        grey: Any = _LazyGrey(micrograph, plane, rows)
-        return cls(micrograph, plane, rows, grey_scale([grey]))  # type: ignore[arg-type]
+        return cls(micrograph, plane, rows, grey_scale(micrograph.view(plane, rows=rows)))
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -98,29 +96,6 @@ class PromptImage:
         grey += 255 / 2
         levels: np.ndarray = np.rint(grey, out=grey).astype(np.uint8)
         return levels
-
-
-class _LazyGrey:
-    """Rows of a plane as `grey_scale` wants them; true colour becomes its luminance."""
-
-    def __init__(self, micrograph: Micrograph, plane: int, rows: slice) -> None:
-        self._micrograph, self._plane, self._rows = micrograph, plane, rows
-        self.shape = (rows.stop - rows.start, micrograph.shape_yx[1])
-        self.size = self.shape[0] * self.shape[1]
-        self.dtype = np.dtype(np.float32 if micrograph.is_colour else micrograph.pixels.dtype)
-
-    def __getitem__(self, key: slice | tuple[slice, slice]) -> np.ndarray:
-        wanted, columns = key if isinstance(key, tuple) else (key, slice(None))
-        rows = range(self.shape[0])[wanted]
-        step = max(1, BAND // self.shape[1] // rows.step)
-        bands = [rows[start : start + step] for start in range(0, len(rows), step)]
-        return np.concatenate([self._band(band, columns) for band in bands])
-
-    def _band(self, rows: range, columns: slice) -> np.ndarray:
-        first = self._rows.start
-        band = slice(first + rows[0], first + rows[-1] + 1)
-        pixels = _read(self._micrograph, self._plane, band, slice(None))[:: rows.step, columns]
-        return pixels.astype(np.float32) @ LUMINANCE if self._micrograph.is_colour else pixels
 
 
 def _read(micrograph: Micrograph, plane: int, rows: slice, columns: slice) -> np.ndarray:

@@ -24,7 +24,8 @@ from napari_matseg.core.sam.compact import CELL
 from napari_matseg.core.sam.drawn import draw_prompts
 from napari_matseg.core.sam.networks import Layout, build_sam
 from napari_matseg.core.sam.weights import PromptableCard, save_promptable
-from napari_matseg.core.train import TrainProgress, load_state, save_state
+from napari_matseg.core.train import TrainProgress
+from napari_matseg.core.train_state import load_state, save_state
 from napari_matseg.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -30,8 +30,10 @@ from napari_matseg.settings.network import (
 )
 from napari_matseg.settings.prompt import CentreSettings, EverythingSettings, PromptSettings
 from napari_matseg.settings.prompt_train import PromptSource, PromptStage, PromptTrainSettings
+from napari_matseg.settings.recipe import CleanSettings, OutputSettings, PromptStep, ReadSettings, Recipe
+from napari_matseg.settings.recipe_files import make_recipe, read_recipe, recipe_text
 from napari_matseg.settings.segment import SegmentSettings
-from napari_matseg.settings.train import AugmentSettings, DataSettings, LossTerm, TrainSettings
+from napari_matseg.settings.train import AugmentSettings, ClassDataSettings, DataSettings, LossTerm, TrainSettings
 
 __all__ = [
     "ENCODERS",
@@ -39,8 +41,10 @@ __all__ = [
     "ArchitectureSettings",
     "AugmentSettings",
     "CentreSettings",
+    "ClassDataSettings",
     "ClassSpec",
     "Classes",
+    "CleanSettings",
     "Colour",
     "DataSettings",
     "Device",
@@ -51,19 +55,26 @@ __all__ = [
     "MeasureSettings",
     "NormaliseSettings",
     "NotNegative",
+    "OutputSettings",
     "Positive",
     "PromptSettings",
     "PromptSource",
     "PromptStage",
+    "PromptStep",
     "PromptTrainSettings",
     "Quantity",
     "Range",
     "Rate",
+    "ReadSettings",
+    "Recipe",
     "SegmentSettings",
     "Settings",
     "TrainSettings",
     "Upsampling",
     "explain",
     "load_recipe",
+    "make_recipe",
     "make_settings",
+    "read_recipe",
+    "recipe_text",
 ]

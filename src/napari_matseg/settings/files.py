@@ -39,7 +39,8 @@ def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
         raise SettingsError(f"{path}: is not YAML ({first}); see the recipes in the documentation.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: holds no settings; see the recipes in the documentation.")
+    kind: type[TrainSettings | PromptTrainSettings] = PromptTrainSettings if "sources" in content else TrainSettings
     try:
-        return (PromptTrainSettings if "sources" in content else TrainSettings).model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {explain(error)}") from error
+        raise SettingsError(f"{path}: {explain(error, kind)}") from error

@@ -32,3 +32,6 @@ class SegmentSettings(Settings):
     """Also give every object an id of its own."""
     probabilities: bool = False
     """Keep the probability of each class."""
+    large_px: Annotated[int, Field(ge=1)] = 1 << 27
+    """Micrographs of so many pixels in all planes, or more, are segmented part by part into files; the result is the
+    same."""

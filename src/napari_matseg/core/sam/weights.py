@@ -124,8 +124,14 @@ def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}" if name in ZOO else name
 
 
-def _find(model: str | Path) -> tuple[str, Path]:
-    """Name of a promptable model, and where it lies."""
+def find_promptable(model: str | Path) -> tuple[str, Path]:
+    """Name of a promptable model, and where it lies.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is not on this computer.
+    """
     named = available_promptable()
     if str(model) in named:
         known = named[str(model)]
@@ -163,7 +169,7 @@ def load_promptable(model: str | Path, device: str = "cpu") -> PromptableModel:
     """
     import torch
 
-    name, path = _find(model)
+    name, path = find_promptable(model)
     try:
         weights, card = _read(path)
         sha256 = hash_weights(weights)
