@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ from napari_matseg.errors import MatsegError
 from napari_matseg.running.commit import RECORD, WORK_FOLDER, committed
 from napari_matseg.running.inputs import find_inputs
 from napari_matseg.running.serial import run_steps
+from napari_matseg.running.workers import Workers
 from napari_matseg.settings import Recipe
+from napari_matseg.settings.recipe_files import read_recipe
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -70,8 +73,6 @@ class Ended:
 
 def work(recipe: Path, inputs: Path, out: Path, pipe: Connection, options: dict[str, Any]) -> None:
     """Run a recipe, in a process of its own; says when it begins with a micrograph, and what came of it all."""
-    from napari_matseg.settings.recipe_files import read_recipe
-
     if sys.platform == "linux":
         heed_rights()
     if "most_bytes" in options:
@@ -82,19 +83,14 @@ def work(recipe: Path, inputs: Path, out: Path, pipe: Connection, options: dict[
     try:
         pipe.send("up")
         sources, _ = find_inputs([inputs], out)
-        executor = None
-        if "workers" in options:
-            from napari_matseg.running.workers import Workers
-
-            executor = Workers(options["workers"])
-        steps = run_steps(read_recipe(recipe), sources, out, executor)
-        for step in steps:
-            if step.state == "working" and step.share == 0:
-                pipe.send("working")
-            if step.outcome is not None:
-                counts[step.outcome.state] += 1
-                if step.outcome.reason is not None:
-                    failed[step.source.name] = step.outcome.reason
+        with Workers(options["workers"]) if "workers" in options else nullcontext() as executor:
+            for step in run_steps(read_recipe(recipe), sources, out, executor):
+                if step.state == "working" and step.share == 0:
+                    pipe.send("working")
+                if step.outcome is not None:
+                    counts[step.outcome.state] += 1
+                    if step.outcome.reason is not None:
+                        failed[step.outcome.source.name] = step.outcome.reason
     except MatsegError as error:
         said = str(error)
     pipe.send(Ended(counts["done"], counts["kept"], failed, said))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import dask
 import psutil
-from distributed import Client, LocalCluster
 
+from napari_matseg.running.queues import started
 from napari_matseg.running.serial import run_steps
+from napari_matseg.settings.cluster import ClusterSettings
 from napari_matseg.settings.recipe_files import read_recipe
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from distributed import Client
 
     from napari_matseg.running.states import Source, Summary
 
@@ -31,18 +33,13 @@ WORKERS = 3
 def workers() -> Iterator[Client]:
     """Start a cluster whose workers are forked, where that can be done, and are back soon after a kill."""
     methods = multiprocessing.get_all_start_methods()
-    method = "forkserver" if "forkserver" in methods else "spawn"
-    with dask.config.set({"distributed.worker.multiprocessing-method": method}):
-        with (
-            LocalCluster(
-                n_workers=WORKERS,
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
+    settings = {
+        "distributed.worker.multiprocessing-method": "forkserver" if "forkserver" in methods else "spawn",
+        "distributed.deploy.lost-worker-timeout": "1s",
+    }
+    here = ClusterSettings(kind="local", jobs=WORKERS, arguments={"silence_logs": logging.CRITICAL})
+    with dask.config.set(settings), started(here) as client:
+        yield client
 
 
 def run_with_kills(

@@ -224,6 +224,8 @@ def compare(name: str, arguments: argparse.Namespace) -> None:
     model = Model(network, card)
     image, _ = scene(arguments.size)
     tried = ways(model, image, device, dtype)
+    wanted = ("bare", "whole", "MONAI, overlap 0.25", *arguments.ways)
+    tried = {way: one for way, one in tried.items() if any(words in way for words in wanted)}
     memory = {way: peak(tried[way].run, device) for way in tried}  # which warms up, too
     flops: dict[str, int] = {}
     for way, one in tried.items():
@@ -257,6 +259,7 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS)[:4], choices=list(NETWORKS))
+    parser.add_argument("--ways", nargs="*", default=["ours", "MONAI", "tiler"], help="beside bare, whole and MONAI")
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60, help="of training")

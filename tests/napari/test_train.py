@@ -3,13 +3,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QApplication, QFileDialog
 
@@ -50,9 +51,9 @@ def folder(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 @pytest.fixture
-def open_widget(make_napari_viewer: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open the widget in a viewer with these layers, with a size that is soon done."""
-    quick = Budget(
+def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a size that is soon done."""
+    size = Budget(
         crop=64,
         steps=4,
         width=4,
@@ -63,23 +64,48 @@ def open_widget(make_napari_viewer: Any, folder: Path, monkeypatch: pytest.Monke
         evaluate_every=2,
         warmup_steps=1,
     )
-    monkeypatch.setitem(BUDGETS, "fast", quick)
+    monkeypatch.setitem(BUDGETS, "fast", size)
+
+
+@pytest.fixture
+def open_widget(qtbot: Any, quick: None) -> Iterator[Open]:
+    """Open the widget over these layers, without the window, which takes longer than most tests."""
+    opened: list[TrainWidget] = []
 
     def open_(*layers: Layer) -> TrainWidget:
-        viewer = make_napari_viewer()
+        viewer = ViewerModel()
         for layer in layers:
             viewer.add_layer(layer)
-        _, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Train")
-        assert isinstance(widget, TrainWidget)
+        widget = TrainWidget(viewer)
+        qtbot.addWidget(widget)
         widget.form.device.setCurrentIndex(widget.form.device.findData("cpu"))
+        opened.append(widget)
         return widget
 
-    return open_
+    yield open_
+    for widget in opened:
+        widget.close_job()
+
+
+def painted_layers() -> tuple[Layer, Layer]:
+    return Image(GREY, name="steel", scale=(4, 4), units=("nm", "nm")), Labels(strokes(), name="mine")
 
 
 @pytest.fixture
 def painted(open_widget: Open) -> TrainWidget:
-    widget = open_widget(Image(GREY, name="steel", scale=(4, 4), units=("nm", "nm")), Labels(strokes(), name="mine"))
+    widget = open_widget(*painted_layers())
+    widget.form.name.setText("mine")
+    return widget
+
+
+@pytest.fixture
+def docked(make_napari_viewer: Any, quick: None) -> TrainWidget:
+    """Open the widget in the window of a viewer."""
+    viewer = make_napari_viewer()
+    for layer in painted_layers():
+        viewer.add_layer(layer)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Train")
+    assert isinstance(widget, TrainWidget)
     widget.form.name.setText("mine")
     return widget
 
@@ -92,27 +118,27 @@ def said(widget: TrainWidget) -> str:
     return widget.run_bar.message.text()
 
 
-def test_from_painting_to_a_model_in_the_list(painted: TrainWidget, wait_for: Wait, folder: Path) -> None:
-    _, segment = painted._viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
+def test_from_painting_to_a_model_in_the_list(docked: TrainWidget, wait_for: Wait, folder: Path) -> None:
+    _, segment = docked._viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
     assert segment.model.findData("mine") < 0
-    painted.classes.rename(1, "matrix")
-    painted.classes.rename(2, "pore")
-    painted.run_bar.run_button.click()
-    assert not painted._fields.isVisibleTo(painted)
-    wait_for(painted)
+    docked.classes.rename(1, "matrix")
+    docked.classes.rename(2, "pore")
+    docked.run_bar.run_button.click()
+    assert not docked._fields.isVisibleTo(docked)
+    wait_for(docked)
     card = read_card("mine")
     assert [spec.name for spec in card.classes] == ["matrix", "pore"]
-    colours = [tuple(round(255 * float(c)) for c in painted._viewer.layers["mine"].get_color(i)[:3]) for i in (1, 2)]
+    colours = [tuple(round(255 * float(c)) for c in docked._viewer.layers["mine"].get_color(i)[:3]) for i in (1, 2)]
     assert [spec.colour for spec in card.classes] == colours
     assert card.pixel_size_nm == 4
     assert card.recipe["data"]["unlabelled"] == 0
-    assert "held-out regions of the images learnt from (steel)" in said(painted)
-    assert [row[0] for row in painted.live.history] == [1, 2, 3, 4]
-    assert painted.live.picture.pixmap().width() > 300
+    assert "held-out regions of the images learnt from (steel)" in said(docked)
+    assert [row[0] for row in docked.live.history] == [1, 2, 3, 4]
+    assert docked.live.picture.pixmap().width() > 300
     assert segment.model.findData("mine") >= 0
-    assert painted._fields.isVisibleTo(painted)
+    assert docked._fields.isVisibleTo(docked)
     assert sorted(path.name for path in folder.iterdir()) == ["mine.safetensors", "tiny.safetensors"]
-    painted.segment_button.click()
+    docked.segment_button.click()
     assert isinstance(segment, SegmentWidget)
     assert segment.model.model == "mine"
     assert not [path for path in folder.parent.iterdir() if path.name.startswith("napari-matseg-")]
@@ -188,7 +214,7 @@ def test_pause_and_cancel(
 
 
 def test_closing_the_dock_ends_the_training(
-    painted: TrainWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch, folder: Path
+    docked: TrainWidget, qtbot: Any, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     closed = []
 
@@ -201,10 +227,10 @@ def test_closing_the_dock_ends_the_training(
             closed.append(True)
 
     monkeypatch.setattr(train_job, "train_steps", endless)
-    painted.run_bar.run_button.click()
-    qtbot.waitUntil(lambda: len(painted.live.history) > 0, timeout=120_000)
-    painted._viewer.window.remove_dock_widget(painted)
-    qtbot.waitUntil(lambda: not painted._job.running, timeout=20_000)
+    docked.run_bar.run_button.click()
+    qtbot.waitUntil(lambda: len(docked.live.history) > 0, timeout=120_000)
+    docked._viewer.window.remove_dock_widget(docked)
+    qtbot.waitUntil(lambda: not docked._job.running, timeout=20_000)
     assert closed
     assert [path.name for path in folder.iterdir()] == ["tiny.safetensors"]
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import cloudpickle
 import dask
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from distributed import Client, LocalCluster
@@ -29,7 +29,6 @@ from napari_matseg.running.serial import run_steps
 from napari_matseg.running.states import Source
 from napari_matseg.settings import Recipe, SegmentSettings
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills processes as POSIX does")
 THREADS = 2
 
 
@@ -37,7 +36,8 @@ THREADS = 2
 def client() -> Iterator[Client]:
     """Two worker processes; forked from one that has torch, they start in a second."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+    method = "spawn" if sys.platform == "win32" else "forkserver"
+    with dask.config.set({"distributed.worker.multiprocessing-method": method}):
         get_mp_context()  # which sets a preload of its own, the first time
         ours = [
             "napari_matseg.running.cluster",
@@ -99,7 +99,7 @@ def fail() -> None:
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    psutil.Process().kill()
 
 
 def test_each_process_does_one_at_a_time_with_all_threads_of_its_worker(
@@ -121,7 +121,7 @@ def test_a_task_is_done_again_when_its_worker_is_lost(client: Client, recipe: Re
     with prepared(client, recipe, [], tmp_path) as executor:
         futures = [executor.submit(slow, 0.2, i) for i in range(6)]
         time.sleep(0.3)
-        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        psutil.Process(next(iter(client.run(os.getpid).values()))).kill()
         assert [future.result()[0] for future in futures] == list(range(6))
 
 
@@ -239,7 +239,7 @@ def pixels(out: Path) -> dict[str, np.ndarray]:
 def kill_one(client: Client) -> None:
     processes = client.run(os.getpid, on_error="ignore")
     if processes:
-        os.kill(next(iter(processes.values())), signal.SIGKILL)
+        psutil.Process(next(iter(processes.values()))).kill()
 
 
 def test_a_run_whose_workers_are_killed_gives_what_a_serial_one_does(
@@ -310,7 +310,7 @@ def test_the_bands_of_a_large_micrograph_are_shared_out(
             }
             for address, process in client.run(os.getpid, on_error="ignore").items():
                 if owners.get(address) == (killed == "owner"):
-                    os.kill(process, signal.SIGKILL)
+                    psutil.Process(process).kill()
                     killed = None
     scheduler.remove_plugin("bands")
     expected, found = pixels(tmp_path / "serial"), pixels(tmp_path / "out")

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
 from napari_matseg.running import worker
-from napari_matseg.running.worker import list_gpus, needs_of_task, take_gpu, use_threads
+from napari_matseg.running.keys import model_hash
+from napari_matseg.running.worker import (
+    Needs,
+    describe_versions,
+    find_fault,
+    list_gpus,
+    mark_folder,
+    needs_of_task,
+    take_gpu,
+    use_threads,
+)
+from napari_matseg.settings import PromptStep, Recipe, SegmentSettings
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +109,51 @@ def test_computes_on_as_many_threads_as_asked() -> None:
 
 def test_there_are_no_needs_outside_of_a_task() -> None:
     assert needs_of_task() is None
+
+
+@pytest.fixture
+def needs(tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> Needs:
+    """What this process has."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    recipe = Recipe(segment=SegmentSettings(model=str(tiny_file), device="cpu"))
+    (tmp_path / "image.zarr").mkdir()
+    return Needs(
+        "run",
+        "login",
+        tmp_path / "image.zarr",
+        tmp_path / "out",
+        mark_folder(tmp_path / "out"),
+        recipe,
+        model_hash(recipe),
+        describe_versions(),
+    )
+
+
+def test_finds_no_fault_in_a_process_that_has_what_is_needed(needs: Needs) -> None:
+    assert find_fault(needs) is None
+    assert mark_folder(needs.out) == needs.folder_id
+    assert [path.name for path in (needs.out / ".napari-matseg").iterdir()] == ["folder.id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"segment": SegmentSettings(model="gone", device="cpu")}, "gone: no such model or file"),
+        ({"segment": SegmentSettings(device="cuda:77")}, "device 'cuda:77' is not on this machine"),
+        ({"segment": None, "prompt": PromptStep(prompt={"model": "gone"})}, "gone: no such promptable model"),
+    ],
+)
+def test_says_what_a_recipe_needs_that_is_not_there(needs: Needs, change: dict[str, Any], reason: str) -> None:
+    fault = find_fault(replace(needs, recipe=needs.recipe.model_copy(update=change)))
+    assert f"{socket.gethostname()}: {reason}" in str(fault)
+
+
+def test_says_that_it_cannot_write(needs: Needs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    fault = find_fault(needs)
+    assert fault == (
+        f"{socket.gethostname()}: cannot write to {needs.out} (Permission denied); give the user there the right to."
+    )

@@ -51,6 +51,7 @@ class ClassTable(QTableWidget):
             for x, item in enumerate((label, QTableWidgetItem(self._names.get((source, value), name)), count)):
                 self.setItem(y, x, item)
         self.blockSignals(False)
+        self.setColumnHidden(2, not pixels)
         self.setVisible(bool(classes))
         rows = sum(self.rowHeight(y) for y in range(min(len(classes), TALLEST)))
         self.setFixedHeight(self.horizontalHeader().sizeHint().height() + rows + 4)

@@ -65,8 +65,10 @@ def started(settings: ClusterSettings) -> Iterator[Client]:
     except ImportError as error:
         raise SettingsError(f"--cluster {INSTALL}") from error
     with cluster, Client(cluster, set_as_default=False) as client:
-        if settings.kind != "local":
-            # Not `scale`, which would not replace a job that has come to the end of its time.
+        # Not `scale`, which replaces no job that has come to the end of its time, nor a process that did not start.
+        if settings.kind == "local":
+            cluster.adapt(minimum=settings.jobs, maximum=settings.jobs)
+        else:
             cluster.adapt(minimum_jobs=settings.jobs, maximum_jobs=settings.jobs)
         yield client
 

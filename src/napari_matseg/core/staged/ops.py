@@ -6,7 +6,7 @@ is a map of one cell that holds for the whole image; where it meets a map it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -132,9 +132,24 @@ class Op:
         return self
 
 
-@dataclass(frozen=True, eq=False)
-class Elementwise(Op):
+class _Cellwise(Op):
     """Each cell from the same cell of the inputs; vectors are spread."""
+
+    @override
+    def size(self, sizes: Sequence[Pair]) -> Pair:
+        return max(sizes)
+
+    @override
+    def needs(self, region: Region, sizes: Sequence[Pair]) -> list[Region]:
+        return [whole(VECTOR) if size == VECTOR else region for size in sizes]
+
+    def _cut(self, parts: Sequence[Part], region: Region, sizes: Sequence[Pair]) -> list[Tensor]:
+        return [part.cut(need) for part, need in zip(parts, self.needs(region, sizes), strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(_Cellwise):
+    """A function of each cell, such as a sum or an activation."""
 
     apply: Callable[..., Tensor]
     apply_inplace: Callable[..., Tensor] | None = None
@@ -142,41 +157,23 @@ class Elementwise(Op):
     """Vectors that follow the inputs, such as the scale and shift of a batch norm."""
 
     @override
-    def size(self, sizes: Sequence[Pair]) -> Pair:
-        return max(sizes)
-
-    @override
-    def needs(self, region: Region, sizes: Sequence[Pair]) -> list[Region]:
-        return [whole(VECTOR) if size == VECTOR else region for size in sizes]
-
-    @override
     def run(self, parts: Sequence[Part], region: Region, sizes: Sequence[Pair], *, inplace: bool) -> Tensor:
-        needed = [part.cut(need) for part, need in zip(parts, self.needs(region, sizes), strict=True)]
         apply = self.apply_inplace if inplace and self.apply_inplace is not None else self.apply
-        return apply(*needed, *self.constants)
+        return apply(*self._cut(parts, region, sizes), *self.constants)
 
     @override
     def to(self, device: torch.device, dtype: torch.dtype) -> Op:
-        constants = tuple(one.to(device, dtype) for one in self.constants)
-        return Elementwise(self.apply, self.apply_inplace, constants)
+        return replace(self, constants=tuple(one.to(device, dtype) for one in self.constants))
 
 
-class Concatenate(Op):
-    """The channels of several maps one after the other; vectors are spread."""
-
-    @override
-    def size(self, sizes: Sequence[Pair]) -> Pair:
-        return max(sizes)
-
-    @override
-    def needs(self, region: Region, sizes: Sequence[Pair]) -> list[Region]:
-        return [whole(VECTOR) if size == VECTOR else region for size in sizes]
+class Concatenate(_Cellwise):
+    """The channels of several maps one after the other."""
 
     @override
     def run(self, parts: Sequence[Part], region: Region, sizes: Sequence[Pair], *, inplace: bool) -> Tensor:
         del inplace
-        needed = [part.cut(need) for part, need in zip(parts, self.needs(region, sizes), strict=True)]
-        return torch.cat([one.expand(-1, -1, region.height, region.width) for one in needed], dim=1)
+        maps = self._cut(parts, region, sizes)
+        return torch.cat([one.expand(-1, -1, region.height, region.width) for one in maps], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,9 +270,7 @@ class Window(Op):
             return self
         weight = self.weight.to(device, dtype, memory_format=torch.channels_last)
         bias = None if self.bias is None else self.bias.to(device, dtype)
-        return Window(
-            self.kind, self.kernel, self.stride, self.padding, self.dilation, weight, bias, self.groups, self.ceil
-        )
+        return replace(self, weight=weight, bias=bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,7 +324,7 @@ class Transposed(Op):
     @override
     def to(self, device: torch.device, dtype: torch.dtype) -> Op:
         bias = None if self.bias is None else self.bias.to(device, dtype)
-        return Transposed(self.kernel, self.stride, self.padding, self.weight.to(device, dtype), bias, self.groups)
+        return replace(self, weight=self.weight.to(device, dtype), bias=bias)
 
 
 @dataclass(frozen=True, eq=False)

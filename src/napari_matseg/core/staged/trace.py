@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +20,14 @@ from napari_matseg.core.staged.ops import (
     Op,
     Pad,
     Pair,
+    Part,
     Stretch,
     Total,
     Transposed,
     Unfold,
     Window,
     normalise,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -89,9 +91,7 @@ class Layers:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Layers:
         """Give the same layers with their weights there and in that type."""
-        steps = [
-            Step(step.op and step.op.to(device, dtype), step.inputs, step.channels, step.inplace) for step in self.steps
-        ]
+        steps = [replace(step, op=step.op and step.op.to(device, dtype)) for step in self.steps]
         return Layers(steps, self.stride)
 
 
@@ -128,8 +128,6 @@ def trace(network: nn.Module, in_channels: int, stride: int) -> Layers:
 
 def run_whole(layers: Layers, image: Tensor) -> Tensor:
     """Give the scores of a whole image, layer by layer; for comparison."""
-    from napari_matseg.core.staged.ops import Part, whole
-
     shape = (int(image.shape[2]), int(image.shape[3]))
     sizes = layers.sizes(shape)
     maps: list[Tensor] = []
@@ -208,7 +206,7 @@ class _Reader:
                 first = self.steps[step.inputs[0]]
                 free = first.op is not None and first.op.fresh and users[step.inputs[0]] == 1
                 alike = len(step.inputs) == 1 or first.channels == self.steps[step.inputs[1]].channels
-                self.steps[number] = Step(step.op, step.inputs, step.channels, inplace=free and alike)
+                self.steps[number] = replace(step, inplace=free and alike)
 
     def _add(self, node: Any, op: Op | None, inputs: Sequence[Any]) -> None:
         shape = node.meta["val"].shape if not isinstance(node.meta["val"], list | tuple) else node.meta["val"][0].shape
@@ -311,17 +309,8 @@ class _Reader:
         if isinstance(op, Window) and op.weight is not None and len(maps.users) == 1:
             bias_before = shift if op.bias is None else shift + op.bias.double() * scale
             folded = (op.weight.double() * scale[:, None, None, None]).to(op.weight.dtype)
-            op = Window(
-                op.kind,
-                op.kernel,
-                op.stride,
-                op.padding,
-                op.dilation,
-                folded,
-                bias_before.to(op.weight.dtype),
-                op.groups,
-            )
-            self.steps[before] = Step(op, self.steps[before].inputs, self.steps[before].channels)
+            op = replace(op, weight=folded, bias=bias_before.to(folded.dtype))
+            self.steps[before] = replace(self.steps[before], op=op)
             self._same(node, maps)
             return
         constants = tuple(one.float()[None, :, None, None] for one in (scale, shift))
