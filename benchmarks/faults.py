@@ -31,7 +31,7 @@ import numpy as np
 import psutil
 from faults_bench import Bench, Ended, N, Row, Run, content, look, write_micrograph
 
-from napari_matseg.running.commit import RECORD, TEMPORARY, WORK_FOLDER, committed
+from napari_matseg.running.commit import READY, RECORD, TEMPORARY, WORK_FOLDER, committed
 from napari_matseg.running.inputs import find_inputs
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ SHOWN = 5
 
 
 def kills(bench: Bench, number: int) -> Row:
-    """Kill -9, half of them at any moment, half of them while outputs take their places."""
+    """Kill -9 at any moment, while outputs are written, and while they take their places."""
     row = Row("kill -9 of the run")
     rounds = 0
     while row.times < number:
@@ -57,9 +57,9 @@ def kills(bench: Bench, number: int) -> Row:
                 time.sleep(bench.rng.uniform(0, bench.seconds))
             elif run.wait_for("working"):
                 time.sleep(bench.rng.uniform(0, 2 * bench.seconds))
-                if i % 2:
-                    wait_for_commit(run, out)
-                    time.sleep(bench.rng.uniform(0, 0.3 * bench.seconds))
+                if i % 3:
+                    wait_for_commit(run, out, written=i % 3 == 2)
+                    time.sleep(bench.rng.uniform(0, 0.01 if i % 3 == 2 else 0.3 * bench.seconds))
             if not run.kill():
                 break
             row.times += 1
@@ -72,13 +72,14 @@ def kills(bench: Bench, number: int) -> Row:
     return row
 
 
-def wait_for_commit(run: Run, out: Path) -> None:
-    """Wait until outputs are being written."""
+def wait_for_commit(run: Run, out: Path, *, written: bool = False) -> None:
+    """Wait until outputs are being written, or are written and take their places."""
     while run.process.is_alive():
         with contextlib.suppress(OSError):
-            if any(name.endswith(TEMPORARY) for name in os.listdir(out / WORK_FOLDER)):
+            folders = [entry.path for entry in os.scandir(out / WORK_FOLDER) if entry.name.endswith(TEMPORARY)]
+            if any(not written or os.path.exists(os.path.join(folder, READY)) for folder in folders):
                 return
-        time.sleep(0.0005)
+        time.sleep(0.0002)
 
 
 def killed_workers(bench: Bench, number: int) -> Row:

@@ -22,6 +22,7 @@ from napari_matseg.core.export import read_labels_info
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.provenance import hash_file
 from napari_matseg.core.read import read
+from napari_matseg.core.staged.run import StagedRun
 from napari_matseg.errors import InputError, ModelError, SettingsError
 from napari_matseg.pipeline import save, segment_steps, train
 
@@ -283,8 +284,33 @@ def run_out_above(model: Model, pixels: int, monkeypatch: pytest.MonkeyPatch) ->
     return tried
 
 
+def in_one_piece(model: Model) -> Model:
+    model = Model(model.network, model.card)
+    model.__dict__["layers"] = "for a test"
+    return model
+
+
+def test_out_of_memory_in_stages_means_smaller_tiles_and_gives_the_same(make_model, monkeypatch):
+    image = ramp((250, 256))
+    options: dict[str, Any] = {"loaded": make_model(), "tile": 192, "probabilities": True}
+    plenty = segment(image, **options)
+    assert plenty.record["planes"][0]["tiling"]["strategy"] == "staged"
+    scores = StagedRun.scores
+
+    def limited(run: StagedRun, region: Any) -> torch.Tensor:
+        if region.height > 100:
+            raise torch.OutOfMemoryError
+        return scores(run, region)
+
+    monkeypatch.setattr(StagedRun, "scores", limited)
+    scarce = segment(image, **options)
+    assert scarce.record["planes"][0]["tiling"]["tile"] == 96
+    np.testing.assert_array_equal(scarce.classes, plenty.classes)
+    np.testing.assert_allclose(scarce.probabilities, plenty.probabilities, atol=1e-4)
+
+
 def test_out_of_memory_halves_the_batch_then_the_tile_and_gives_the_same(make_model, monkeypatch):
-    model = make_model()
+    model = in_one_piece(make_model())
     image = ramp((250, 256))
     options: dict[str, Any] = {"loaded": model, "tiling": "exact", "batch": 2, "tile": 250, "probabilities": True}
     plenty = segment(image, **options)
@@ -298,7 +324,7 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_gives_the_same(make_mo
 
 
 def test_out_of_memory_at_the_smallest_tile_names_the_image(make_model, monkeypatch):
-    model = make_model()
+    model = in_one_piece(make_model())
     run_out_above(model, 128**2 - 1, monkeypatch)
     monkeypatch.setattr(predict, "bytes_per_pixel", lambda *_: 1.0)
     micrograph = Micrograph(ramp((256, 256)), source=Path("large.tif"))
