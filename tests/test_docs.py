@@ -219,7 +219,7 @@ def test_figures_are_those_of_the_cards(name: str) -> None:
     for spec in card.classes[1:]:
         assert f"{found['iou'][spec.name]:.4f}" in page
         assert f"{found['dice'][spec.name]:.4f}" in page
-    assert f"{card.reach} px; tiles take a halo of {card.halo} px" in page
+    assert f"{card.reach} px; tiled in stages (a halo would be {card.halo} px)" in page
     assert f"| `{name}` | {card.reach} px | {card.halo} px | {card.disagreement:.4%} ".replace("%", " %") in text_of(
         DOCS / "tiling.md"
     )

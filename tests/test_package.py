@@ -40,6 +40,7 @@ NETWORKS = {
     for name in (
         *("mix_transformer", "networks", "tokens", "vit_adapter"),
         *("prompt_check", "prompt_losses", "prompt_train", "sam.compact", "sam.tiny_vit"),
+        *(f"staged.{name}" for name in ("describe", "ops", "resizing", "run", "shelf", "stages", "totals", "trace")),
     )
 }
 

@@ -8,26 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from napari_matseg.core.staged.ops import (
-    VECTOR,
-    Concatenate,
-    Elementwise,
-    Enlarge,
-    Fold,
-    Mean,
-    Moments,
-    Op,
-    Pad,
-    Pair,
-    Part,
-    Region,
-    Stretch,
-    Transposed,
-    Unfold,
-    Window,
-    normalise,
-    whole,
-)
+from napari_matseg.core.staged.ops import VECTOR, Concatenate, Elementwise, Op, Pair, Part, Region, Window, whole
+from napari_matseg.core.staged.resizing import Enlarge, Fold, Pad, Stretch, Transposed, Unfold
+from napari_matseg.core.staged.totals import Mean, Moments, normalise
 
 FLOAT, CPU = torch.float32, torch.device("cpu")
 generator = torch.Generator().manual_seed(0)

@@ -85,7 +85,8 @@ def _choices(path: Path, folder: PurePath) -> list[str]:
     stem = whole.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES + MRC_SUFFIXES else whole
     if stem.lower().endswith(".ome"):
         stem = stem[:-4]
-    longer = f"{stem}_{whole[len(stem) :].lstrip('.').replace('.', '_')}".rstrip("_")
+    extension = whole[len(stem) :].strip(".").replace(".", "_")
+    longer = f"{stem}_{extension}" if extension else stem
     full = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]
     places = [(folder, stem), (folder, longer)]
     if folder == PurePath() and path.absolute().parent.name:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.core.predict import make_plan
-from napari_matseg.core.staged.ops import Total
 from napari_matseg.core.staged.stages import choose_kept, flops_of, shelf_bytes, stride_of_map
+from napari_matseg.core.staged.totals import Total
 from napari_matseg.core.tile import ceil_to, computed_pixels
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_matseg.core.staged.ops import Part, Region, Total, whole
+from napari_matseg.core.staged.ops import Part, Region, whole
 from napari_matseg.core.staged.shelf import Shelf, assemble
 from napari_matseg.core.staged.stages import choose_kept, chunks, make_grids, make_stage, targets
+from napari_matseg.core.staged.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_matseg.core.staged.ops import Concatenate, Elementwise, Enlarge, Pair, Region, Stretch, Total, Unfold, whole
+from napari_matseg.core.staged.ops import Concatenate, Elementwise, Pair, Region, whole
+from napari_matseg.core.staged.resizing import Enlarge, Stretch, Unfold
+from napari_matseg.core.staged.totals import Total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

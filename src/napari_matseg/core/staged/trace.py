@@ -9,26 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_matseg.core.staged.ops import (
-    VECTOR,
-    Concatenate,
-    Elementwise,
-    Enlarge,
-    Fold,
-    Mean,
-    Moments,
-    Op,
-    Pad,
-    Pair,
-    Part,
-    Stretch,
-    Total,
-    Transposed,
-    Unfold,
-    Window,
-    normalise,
-    whole,
-)
+from napari_matseg.core.staged.ops import VECTOR, Concatenate, Elementwise, Op, Pair, Part, Window, whole
+from napari_matseg.core.staged.resizing import Enlarge, Fold, Pad, Stretch, Transposed, Unfold
+from napari_matseg.core.staged.totals import Mean, Moments, Total, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
