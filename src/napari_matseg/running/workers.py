@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, TypeVar
@@ -21,8 +21,9 @@ T = TypeVar("T")
 class Workers(Executor):
     """Some processes, each with its model and its share of the processor's cores.
 
-    When one is killed, what was handed out fails, as with a ``ProcessPoolExecutor``, but what is handed out afterwards
-    is worked on by new ones.
+    When one is killed, the task that it had fails with ``BrokenProcessPool``, and another takes its place. Each has a
+    pool of its own: one pool for all loses with one process what the others do, and up to Python 3.11 one that breaks
+    while a task is handed out may never tell.
 
     Parameters
     ----------
@@ -31,8 +32,9 @@ class Workers(Executor):
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._lock = threading.Lock()
-        self._pool = self._start()
+        self._threads = ThreadPoolExecutor(number, "worker")
+        self._own = threading.local()
+        self._pools: list[ProcessPoolExecutor] = []
 
     @property
     def slots(self) -> int:
@@ -41,22 +43,30 @@ class Workers(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         """Hand out a task; see ``concurrent.futures.Executor``."""
-        with self._lock:
-            try:
-                return self._pool.submit(_do, fn, *args, **kwargs)
-            except BrokenProcessPool:
-                self._pool.shutdown(wait=False)
-                self._pool = self._start()
-                return self._pool.submit(_do, fn, *args, **kwargs)
+        return self._threads.submit(self._have_done, fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the processes end once what has begun has ended."""
-        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for pool in list(self._pools):
+            pool.shutdown(wait=wait)
 
-    def _start(self) -> ProcessPoolExecutor:
-        threads = max(1, len(_cores()) // self._number)
-        # Spawned: neither torch's threads nor CUDA outlive a fork.
-        return ProcessPoolExecutor(self._number, get_context("spawn"), initializer=_begin, initargs=(threads,))
+    def _have_done(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+        """Do a task in this thread's process."""
+        pool: ProcessPoolExecutor | None = getattr(self._own, "pool", None)
+        if pool is None:
+            threads = max(1, len(_cores()) // self._number)
+            # Spawned: neither torch's threads nor CUDA outlive a fork.
+            pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(threads,))
+            self._own.pool = pool
+            self._pools.append(pool)
+        try:
+            return pool.submit(_do, fn, *args, **kwargs).result()
+        except BrokenProcessPool:
+            del self._own.pool
+            self._pools.remove(pool)
+            pool.shutdown(wait=False)
+            raise
 
 
 def _cores() -> set[int]:
