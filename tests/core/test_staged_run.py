@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_matseg.core.architectures import build_network, stride_of
+from napari_matseg.core.staged.layers import Layers
 from napari_matseg.core.staged.ops import Region
 from napari_matseg.core.staged.run import StagedRun
 from napari_matseg.core.staged.shelf import Shelf
 from napari_matseg.core.staged.stages import Grid, choose_kept, chunks, flops_of, make_grids, shelf_bytes, targets
 from napari_matseg.core.staged.totals import Total
-from napari_matseg.core.staged.trace import Layers, trace
+from napari_matseg.core.staged.trace import trace
 from napari_matseg.settings import ArchitectureSettings
 
 CPU = torch.device("cpu")

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from napari_matseg.core.architectures import build_network, stride_of
-from napari_matseg.core.staged.trace import CannotStageError, run_whole, trace
+from napari_matseg.core.staged.layers import run_whole
+from napari_matseg.core.staged.reader import CannotStageError
+from napari_matseg.core.staged.trace import trace
 from napari_matseg.settings import ArchitectureSettings
 
 
@@ -115,3 +117,51 @@ def test_attention_is_not_taken_apart(name):
     network = build_network(ArchitectureSettings(name=name), 2).eval()
     with pytest.raises(CannotStageError, match="sees more than its surroundings"):
         trace(network, 1, stride_of(network))
+
+
+class Joined(nn.Module):
+    """A map enlarged, put together with others, and convolved."""
+
+    def __init__(self, factor: int, kernel: int, padding: int, plain: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.shrink = nn.Conv2d(1, 3, factor, factor)
+        self.others = nn.ModuleList(nn.Conv2d(1, 2, 1) for _ in range(plain))
+        self.last = nn.Conv2d(3 + 2 * plain, 2, kernel, padding=padding, bias=bias)
+        self.enlarge = nn.Upsample(scale_factor=factor)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = [other(image) for other in self.others] + [self.enlarge(self.shrink(image))]
+        result: torch.Tensor = self.last(torch.cat(maps, dim=1) if self.others else maps[0])
+        return result
+
+
+@pytest.mark.parametrize("plain", [0, 1, 2])
+@pytest.mark.parametrize(("factor", "kernel", "padding"), [(2, 3, 1), (2, 1, 0), (3, 5, 2), (4, 3, 0), (2, 2, 1)])
+def test_copies_of_enlarged_maps_are_not_convolved(factor, kernel, padding, plain):
+    torch.manual_seed(0)
+    network = Joined(factor, kernel, padding, plain, bias=plain != 1).eval()
+    layers = trace(network, 1, 12)
+    names = [type(step.op).__name__ for step in layers.steps]
+    assert names == ["NoneType", *["Window"] * (2 * plain + 1), "Transposed", *["Elementwise"] * plain] or plain == 2
+    assert "Enlarge" not in names
+    assert "Concatenate" not in names
+    assert names.count("Transposed") == 1
+    image = torch.randn(1, 1, 24, 36)
+    with torch.inference_mode():
+        torch.testing.assert_close(run_whole(layers, image), network(image), atol=1e-5, rtol=1e-5)
+
+
+def test_sums_of_merged_convolutions_are_written_over():
+    layers = trace(Joined(2, 3, 1, 2).eval(), 1, 4)
+    assert [step.inplace for step in layers.steps if type(step.op).__name__ == "Elementwise"] == [True, True]
+
+
+def test_an_enlarged_map_that_is_taken_twice_is_made():
+    class Again(Joined):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            large = self.enlarge(self.shrink(image))
+            result: torch.Tensor = self.last(large) + self.last(torch.relu(large))
+            return result
+
+    network = Again(2, 3, 1, 0).eval()
+    assert "Enlarge" in [type(step.op).__name__ for step in trace(network, 1, 4).steps]

@@ -23,7 +23,7 @@ from napari_matseg.settings import ArchitectureSettings, Classes, NormaliseSetti
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from napari_matseg.core.staged.trace import Layers
+    from napari_matseg.core.staged.layers import Layers
 
 SUFFIX = ".safetensors"
 CARD_KEY = "napari_matseg_card"
@@ -116,7 +116,8 @@ class Model:
     @cached_property
     def layers(self) -> Layers | str:
         """Layers of the network, for large images; or, in words, why it cannot be taken apart."""
-        from napari_matseg.core.staged.trace import CannotStageError, trace
+        from napari_matseg.core.staged.reader import CannotStageError
+        from napari_matseg.core.staged.trace import trace
 
         try:
             return trace(self.network, self.card.architecture.in_channels, stride_of(self.network))

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.checkpoints import Model
     from napari_matseg.core.normalise import GreyScale
+    from napari_matseg.core.staged.layers import Layers
     from napari_matseg.core.staged.ops import Region
-    from napari_matseg.core.staged.trace import Layers
     from napari_matseg.settings import SegmentSettings
 
 SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)

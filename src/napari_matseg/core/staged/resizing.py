@@ -28,8 +28,6 @@ class Transposed(Op):
     bias: Tensor | None
     groups: int
 
-    fresh = False
-
     @override
     def size(self, sizes: Sequence[Pair]) -> Pair:
         height, width = (
@@ -68,7 +66,8 @@ class Transposed(Op):
     @override
     def to(self, device: torch.device, dtype: torch.dtype) -> Op:
         bias = None if self.bias is None else self.bias.to(device, dtype)
-        return replace(self, weight=self.weight.to(device, dtype), bias=bias)
+        weight = self.weight.to(device, dtype, memory_format=torch.channels_last)
+        return replace(self, weight=weight, bias=bias)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_matseg.core.staged.layers import Layers
     from napari_matseg.core.staged.ops import Pair
-    from napari_matseg.core.staged.trace import Layers
 
 
 class StagedRun:

@@ -13,7 +13,7 @@ from napari_matseg.core.staged.totals import Total
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari_matseg.core.staged.trace import Layers
+    from napari_matseg.core.staged.layers import Layers
 
 MIN_CELLS = 32  # side of a chunk: with fewer, what a coarse map needs round its chunks would outweigh them
 # What it costs to touch one value of a map, in floating-point operations of a convolution that take as long.
