@@ -31,7 +31,8 @@ from napari_matseg.core.architectures import build_network, measure_reach
 from napari_matseg.core.checkpoints import Model, ModelCard
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.normalise import GreyScale
-from napari_matseg.core.predict import make_plan, predict
+from napari_matseg.core.plan import make_plan
+from napari_matseg.core.predict import predict
 from napari_matseg.core.staged.layers import run_whole
 from napari_matseg.core.staged.trace import trace
 from napari_matseg.core.synthetic import superalloy

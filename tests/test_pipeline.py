@@ -16,7 +16,7 @@ from PIL import Image
 
 import napari_matseg
 from napari_matseg import MatsegError, Micrograph, SegmentSettings, pipeline, segment
-from napari_matseg.core import predict
+from napari_matseg.core import plan, predict
 from napari_matseg.core.checkpoints import Model, save_model
 from napari_matseg.core.export import read_labels_info
 from napari_matseg.core.progress import Progress
@@ -326,7 +326,7 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_gives_the_same(make_mo
 def test_out_of_memory_at_the_smallest_tile_names_the_image(make_model, monkeypatch):
     model = in_one_piece(make_model())
     run_out_above(model, 128**2 - 1, monkeypatch)
-    monkeypatch.setattr(predict, "bytes_per_pixel", lambda *_: 1.0)
+    monkeypatch.setattr(plan, "bytes_per_pixel", lambda *_: 1.0)
     micrograph = Micrograph(ramp((256, 256)), source=Path("large.tif"))
     with pytest.raises(InputError, match=r"large\.tif: memory ran out at tiles of \d+ px, and none smaller will do"):
         segment(micrograph, loaded=model, tiling="whole")

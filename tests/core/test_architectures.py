@@ -13,7 +13,8 @@ from torch.nn import functional
 from napari_matseg.core.architectures import build_network, measure_reach, stride_of
 from napari_matseg.core.checkpoints import Model, ModelCard, load_model, save_model
 from napari_matseg.core.normalise import grey_scale
-from napari_matseg.core.predict import make_plan, predict
+from napari_matseg.core.plan import make_plan
+from napari_matseg.core.predict import predict
 from napari_matseg.errors import ModelError
 from napari_matseg.settings import UPSAMPLINGS, ArchitectureSettings, ClassSpec, SegmentSettings
 

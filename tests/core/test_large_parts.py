@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from napari_matseg.core.large import parts
 from napari_matseg.core.large.parts import bands_of, in_strips, parts_of, units_of
-from napari_matseg.core.predict import Plan
+from napari_matseg.core.plan import Plan
 from napari_matseg.core.tile import plan_blend, plan_tiles
 
 

@@ -12,11 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_matseg.core import predict as module
+from napari_matseg.core import plan as planning
 from napari_matseg.core.architectures import build_network, stride_of
 from napari_matseg.core.checkpoints import Model, ModelCard
+from napari_matseg.core.devices import MEMORY_SHARE
 from napari_matseg.core.normalise import grey_scale
-from napari_matseg.core.predict import Piece, Plan, TooLargeError, bytes_per_pixel, make_plan, predict, read_window
+from napari_matseg.core.plan import Plan, bytes_per_pixel, make_plan
+from napari_matseg.core.predict import Piece, TooLargeError, predict, read_window
 from napari_matseg.core.tile import plan_blend, plan_tiles
 from napari_matseg.errors import SettingsError
 from napari_matseg.settings import ArchitectureSettings, ClassSpec, NormaliseSettings, SegmentSettings
@@ -236,7 +238,7 @@ def test_a_network_that_sees_everything_is_exact_on_the_whole_image_only(deeplab
 
 def test_exact_is_refused_where_the_whole_image_does_not_fit(deeplab, monkeypatch):
     deeplab = in_one_piece(deeplab)
-    monkeypatch.setattr(module, "_largest_side", lambda *_: 256)
+    monkeypatch.setattr(planning, "_largest_side", lambda *_: 256)
     plan_for(deeplab, (256, 256), tiling="exact")
     with pytest.raises(SettingsError, match=r"deeplab sees the whole image at once.*choose tiling auto or blend"):
         plan_for(deeplab, (256, 257), tiling="exact")
@@ -292,11 +294,11 @@ def test_a_plan_describes_itself(make_threshold):
 
 
 def test_the_tile_is_as_large_as_memory_allows(make_threshold, monkeypatch):
-    monkeypatch.setattr(module, "bytes_per_pixel", lambda *_: 1000.0)
+    monkeypatch.setattr(planning, "bytes_per_pixel", lambda *_: 1000.0)
     model = make_threshold(reach=8)
     sides = {}
     for side in (64, 512, 2048, 8192):
-        free = side**2 * 1000 / module.MEMORY_SHARE["cpu"]
+        free = side**2 * 1000 / MEMORY_SHARE["cpu"]
         monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
         sides[side] = plan_for(model, (4096, 4096)).tile
     assert sides == {64: 64, 512: 512, 2048: 1024, 8192: 1024}  # larger ones are no faster on the CPU
@@ -307,8 +309,8 @@ def test_the_tile_is_as_large_as_memory_allows(make_threshold, monkeypatch):
 
 def test_memory_that_torch_keeps_without_using_it_is_free(make_threshold, monkeypatch):
     cuda = torch.device("cuda")
-    monkeypatch.setattr(module, "bytes_per_pixel", lambda *_: 1000.0)
-    needed = int(1024**2 * 1000 / module.MEMORY_SHARE["cuda"]) + 1
+    monkeypatch.setattr(planning, "bytes_per_pixel", lambda *_: 1000.0)
+    needed = int(1024**2 * 1000 / MEMORY_SHARE["cuda"]) + 1
     memory = {"mem_get_info": (needed // 4, needed), "memory_reserved": needed, "memory_allocated": needed // 4}
     for name, value in memory.items():
         monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)

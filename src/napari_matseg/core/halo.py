@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_matseg.core.architectures import stride_of
 from napari_matseg.core.normalise import grey_scale
-from napari_matseg.core.predict import Plan, predict
+from napari_matseg.core.plan import Plan
+from napari_matseg.core.predict import predict
 from napari_matseg.core.tile import ceil_to, plan_blend, plan_tiles
 from napari_matseg.settings import SegmentSettings
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.normalise import grey_scale
-from napari_matseg.core.predict import Plan, TooLargeError, make_plan, predict
+from napari_matseg.core.plan import Plan, make_plan
+from napari_matseg.core.predict import TooLargeError, predict
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import InputError
 

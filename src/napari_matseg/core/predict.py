@@ -6,16 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_matseg.core.allocator import kept_memory
-from napari_matseg.core.architectures import MAX_REACH, stride_of
 from napari_matseg.core.blend import Blender
-from napari_matseg.core.devices import autocast
-from napari_matseg.core.tile import Span, Tile, ceil_to, computed_pixels, plan_blend, plan_tiles
-from napari_matseg.errors import SettingsError
+from napari_matseg.core.devices import MEMORY_SHARE, autocast, free_memory, is_out_of_memory
+from napari_matseg.core.tile import Span, Tile, ceil_to
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -25,64 +23,12 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.checkpoints import Model
     from napari_matseg.core.normalise import GreyScale
-    from napari_matseg.core.staged.layers import Layers
+    from napari_matseg.core.plan import Plan
     from napari_matseg.core.staged.ops import Region
-    from napari_matseg.settings import SegmentSettings
-
-SIDES = (4096, 3072, 2048, 1536, 1024, 768, 512, 384, 256, 128, 64)
-CPU_COST = {2048: 1.25, 1024: 1.0, 512: 1.0}  # time per pixel by side of the tile, relative; larger ones gain nothing
-STAGED_SIDE = {"cpu": 1024, "cuda": 2048, "mps": 1024}
-STAGED_ROOM = 6 << 28  # bytes of maps that wait: tiles are made smaller rather than to hold more
-THRIFTIER = ((512, 1), (512, 2), (512, 4), (256, 4), (512, 8), (256, 16), (256, 64))  # sides, and how few maps to keep
-BATCH_PIXELS = 4 << 20  # beyond this a larger batch gains nothing on a GPU
-MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7, "mps": 0.5}  # of what is free
-Strategy = Literal["whole", "staged", "halo", "blend"]
-
-OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
 
 
 class TooLargeError(Exception):
     """One tile does not fit into memory."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a micrograph of a given size is taken through a network.
-
-    Attributes
-    ----------
-    strategy : "whole", "staged", "halo" or "blend"
-        "staged" computes the network layer by layer, each map once for the whole image; see `core.staged`.
-    tiles : list of Tile
-    batch : int
-        Tiles per pass.
-    tile, halo : int
-        Side of the largest window, and context that is cut away, in pixels.
-    stride : int
-        What corners of windows are multiples of.
-    thrift : int
-        In stages: how dear memory is; see `core.staged.stages.choose_kept`.
-    """
-
-    strategy: Strategy
-    tiles: list[Tile]
-    batch: int
-    tile: int
-    halo: int
-    stride: int
-    thrift: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Describe the plan in plain JSON types."""
-        return {
-            "strategy": self.strategy,
-            "tile": self.tile,
-            "halo": self.halo,
-            "stride": self.stride,
-            "batch": self.batch,
-            "tiles": len(self.tiles),
-            "computed_pixels": computed_pixels(self.tiles),
-        }
 
 
 @dataclass(frozen=True)
@@ -103,86 +49,6 @@ class Piece:
     classes_yx: np.ndarray
     probabilities_cyx: np.ndarray | None = None
     depth_yx: np.ndarray | None = None
-
-
-def make_plan(
-    model: Model, shape: tuple[int, int], settings: SegmentSettings, device: torch.device, largest: int | None = None
-) -> Plan:
-    """Decide how to tile.
-
-    Parameters
-    ----------
-    model : Model
-    shape : (int, int)
-        Height and width of the micrograph in pixels.
-    settings : SegmentSettings
-    device : torch.device
-    largest : int, optional
-        Upper bound for the side of a window, for another try with less memory.
-
-    Raises
-    ------
-    SettingsError
-        If "exact" is asked of a network that sees the whole image, and the image does not fit.
-    """
-    stride = stride_of(model.network)
-    fits = min(_largest_side(model, device), largest or SIDES[0])
-    canvas = ceil_to(shape[0], stride), ceil_to(shape[1], stride)
-    reach = model.card.reach
-    enough = model.card.halo if settings.tiling == "auto" else None
-    halo = ceil_to(min(reach or 0, MAX_REACH if enough is None else enough), stride)
-    single = plan_tiles(shape, max(canvas), 0, stride)
-    strategy: Strategy = "whole"
-    tiles, thrift = single, 1
-    side = settings.tile or (fits if device.type != "cpu" else _fastest_side(shape, halo, stride, fits))
-    side = min(side, largest or side)
-    if settings.tiling == "blend":
-        strategy, tiles = "blend", plan_blend(shape, side, settings.overlap, stride)
-    elif settings.tiling != "whole":
-        staged = settings.tile or min(STAGED_SIDE[device.type], fits)
-        staged = min(staged, largest or staged)
-        if len(plan_tiles(shape, staged, 0, stride)) > 1:
-            if not isinstance(model.layers, str):
-                if not settings.tile:
-                    staged, thrift = _staged_side(model.layers, canvas, staged)
-                strategy, tiles = "staged", plan_tiles(shape, staged, 0, stride)
-            elif reach is not None:
-                strategy, tiles = "halo", plan_tiles(shape, side, halo, stride)
-            elif settings.tiling == "auto":
-                strategy, tiles = "blend", plan_blend(shape, side, settings.overlap, stride)
-            elif largest is not None or canvas[0] * canvas[1] > fits**2:
-                raise SettingsError(
-                    f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
-                    "choose tiling auto or blend, or a model with bounded reach."
-                )
-    if len(tiles) == 1:
-        strategy, tiles = "whole", single
-    batch = 1
-    if strategy != "staged" and device.type != "cpu":
-        batch = max(1, min(BATCH_PIXELS, fits**2) // (tiles[0].shape[0] * tiles[0].shape[1]))
-    halo = halo if strategy == "halo" else 0
-    return Plan(strategy, tiles, settings.batch or batch, max(max(tile.shape) for tile in tiles), halo, stride, thrift)
-
-
-def _staged_side(layers: Layers, canvas: tuple[int, int], side: int) -> tuple[int, int]:
-    """Side of tiles, and thrift, with which the maps that wait do not take too much memory."""
-    from napari_matseg.core.staged.stages import choose_kept, shelf_bytes
-
-    choices = [(side, 1), *((smaller, thrift) for smaller, thrift in THRIFTIER if smaller <= side)]
-    for smaller, thrift in choices:
-        kept = choose_kept(layers, smaller, thrift)
-        if layers.totals or shelf_bytes(layers, canvas, kept, smaller, 4) <= STAGED_ROOM:
-            break
-    return smaller, thrift
-
-
-def _fastest_side(shape: tuple[int, int], halo: int, stride: int, fits: int) -> int:
-    """Side of the tiles that take the CPU the least time, halo included."""
-
-    def cost(side: int) -> float:
-        return CPU_COST[side] * computed_pixels(plan_tiles(shape, side, halo, stride))
-
-    return min((side for side in CPU_COST if side <= fits), key=cost, default=fits)
 
 
 def predict(
@@ -282,7 +148,7 @@ def _in_stages(
         read=read,
         device=device,
         dtype=dtype,
-        room=int(_free_memory(device) * MEMORY_SHARE[device.type] / 2),
+        room=int(free_memory(device) * MEMORY_SHARE[device.type] / 2),
     )
     results = Results(len(card.classes), card.distance, maps=probabilities)
     following = [*(tile.y.start for tile in plan.tiles[1:]), canvas[0]]
@@ -294,7 +160,7 @@ def _in_stages(
                     classes, maps, depth = results.of(scores)
                     del scores
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise TooLargeError from error
             if row > tile.y.start:
@@ -436,7 +302,7 @@ class _Runner:
         try:
             return [self._forward(pixels[i : i + most]) for i in range(0, len(pixels), most)]
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         return None
 
@@ -449,57 +315,3 @@ class _Runner:
                 batch = batch.pin_memory()
             batch = batch.to(self._device, non_blocking=True, memory_format=torch.channels_last)
             return self._results.of(self._network(batch))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; off CUDA, torch says so in words alone, which differ between systems."""
-    import torch
-
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in OUT_OF_MEMORY)
-
-
-def _largest_side(model: Model, device: torch.device) -> int:
-    """Largest side of a square tile that fits into the memory that is free."""
-    pixels = _free_memory(device) * MEMORY_SHARE[device.type] / bytes_per_pixel(model, device)
-    return next((side for side in SIDES if side**2 <= pixels), SIDES[-1])
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that are free, with those that torch keeps from earlier images."""
-    import psutil
-    import torch
-
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + unused)
-    return int(psutil.virtual_memory().available)
-
-
-def bytes_per_pixel(model: Model, device: torch.device) -> float:
-    """Memory that the network takes for each pixel of a tile, from the sizes of its layers' outputs.
-
-    The encoder's maps wait for the decoder while the widest layer holds its input and its output.
-    """
-    import torch
-
-    side = max(128, stride_of(model.network))
-    widest = 0
-    waiting = 0
-
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal widest, waiting
-        if isinstance(output, list | tuple):
-            waiting = sum(t.nbytes for t in output if isinstance(t, torch.Tensor))
-        elif isinstance(output, torch.Tensor):
-            given = sum(t.nbytes for t in inputs if isinstance(t, torch.Tensor))
-            widest = max(widest, given + output.nbytes)
-
-    hooks = [module.register_forward_hook(note) for module in model.network.modules()]
-    try:
-        with torch.inference_mode():
-            model.network(torch.zeros(1, model.card.architecture.in_channels, side, side, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return 1.5 * (widest + waiting) / side**2  # half as much again for what the allocator and kernels keep

@@ -17,12 +17,11 @@ import numpy as np
 from napari_matseg.core.architectures import build_network, stride_of
 from napari_matseg.core.checkpoints import SUFFIX, ModelCard, load_model, save_model
 from napari_matseg.core.dataset import UNKNOWN_DISTANCE, Crops, load_examples, split
-from napari_matseg.core.devices import autocast, choose_device
+from napari_matseg.core.devices import autocast, choose_device, is_out_of_memory
 from napari_matseg.core.export import make_folder
 from napari_matseg.core.halo import measure_halo
 from napari_matseg.core.held_out import cut_to_labels, hold_out_regions
 from napari_matseg.core.losses import balanced_weights, weighted_sum
-from napari_matseg.core.predict import OUT_OF_MEMORY
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.start import start_from
 from napari_matseg.core.train_check import evaluate_examples, learning_dtype, look_at
@@ -106,7 +105,7 @@ def train_steps(
     try:
         return (yield from _train(settings, data_folder, out, resume, stop or Event()))
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold what fills the memory
         raise SettingsError(

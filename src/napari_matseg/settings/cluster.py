@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from napari_matseg.errors import SettingsError
 from napari_matseg.settings.base import Settings, explain
+from napari_matseg.settings.files import read_mapping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,17 +38,7 @@ def read_cluster(path: Path) -> ClusterSettings:
     SettingsError
         If the file is missing, is not YAML, or holds unknown keys or impossible values.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise SettingsError(f"{path}: is not YAML ({first}); see the page on clusters.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}: holds no settings; see the page on clusters.")
+    content = read_mapping(path, "the page on clusters")
     try:
         return ClusterSettings.model_validate(content)
     except ValidationError as error:

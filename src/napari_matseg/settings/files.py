@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,6 +13,28 @@ from napari_matseg.settings.train import TrainSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def read_mapping(path: Path, see: str) -> dict[str, Any]:
+    """Read a YAML file that holds names with values; `see` tells where such files are described.
+
+    Raises
+    ------
+    SettingsError
+        If it is missing, is not YAML, or holds something else.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise SettingsError(f"{path}: is not YAML ({first}); see {see}.") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: holds no settings; see {see}.")
+    return content
 
 
 def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
@@ -28,17 +50,7 @@ def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
     SettingsError
         If the file is missing, is not YAML, or holds unknown keys or impossible values.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise SettingsError(f"{path}: is not YAML ({first}); see the recipes in the documentation.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}: holds no settings; see the recipes in the documentation.")
+    content = read_mapping(path, "the recipes in the documentation")
     kind: type[TrainSettings | PromptTrainSettings] = PromptTrainSettings if "sources" in content else TrainSettings
     try:
         return kind.model_validate(content)

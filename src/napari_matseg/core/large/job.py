@@ -11,7 +11,7 @@ from napari_matseg.core.export import write_json
 from napari_matseg.core.large.parts import Band, Part, bands_of, parts_of, units_of
 from napari_matseg.core.large.pieces import Pieces
 from napari_matseg.core.normalise import GreyScale
-from napari_matseg.core.predict import Plan
+from napari_matseg.core.plan import Plan
 from napari_matseg.core.tile import Span, Tile
 from napari_matseg.errors import InputError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_matseg.core.predict import Plan
+    from napari_matseg.core.plan import Plan
 
 SIDE = 2048
 """Pixels on the longer side of a part at most."""

@@ -25,7 +25,8 @@ from napari_matseg.core.large.stores import StoredLabels, store_steps
 from napari_matseg.core.large.workspace import Workspace, claim
 from napari_matseg.core.normalise import grey_scale_steps
 from napari_matseg.core.pixels import LazyPixels
-from napari_matseg.core.predict import TooLargeError, make_plan
+from napari_matseg.core.plan import make_plan
+from napari_matseg.core.predict import TooLargeError
 from napari_matseg.core.progress import Progress, of_planes
 from napari_matseg.errors import InputError
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import IO, TYPE_CHECKING
 
 from napari_matseg.core.export import make_folder
-from napari_matseg.core.locks import lock, unlock
+from napari_matseg.core.locks import try_lock, unlock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def claim(work: Path, image: str, key: str) -> Workspace:
     for n in count():
         folder = work / (f"{PREFIX}{image}-{key}" + (f"-{n}" if n else ""))
         make_folder(folder)
-        file = _try(folder / LOCK)
+        file = try_lock(folder / LOCK)
         if file is not None:
             return Workspace(folder, file)
     raise AssertionError  # count() has no end
@@ -78,20 +78,8 @@ def _clean(work: Path, of_image: str, of_key: str) -> None:
         with contextlib.suppress(OSError):
             other = folder.name.startswith(of_image) and not folder.name.startswith(of_key)
             old = time.time() - folder.stat().st_mtime > (STALE_S if other else FORGOTTEN_S)
-            if old and (file := _try(folder / LOCK)) is not None:
+            if old and (file := try_lock(folder / LOCK)) is not None:
                 _delete(folder, file)
-
-
-def _try(path: Path) -> IO[bytes] | None:
-    """Lock a file; None if another has it."""
-    attempt = lock(path, "")
-    try:
-        next(attempt)
-    except StopIteration as got:
-        file: IO[bytes] = got.value
-        return file
-    attempt.close()
-    return None
 
 
 def _delete(folder: Path, file: IO[bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_matseg.core.predict import make_plan
+from napari_matseg.core.plan import make_plan
 from napari_matseg.core.staged.stages import choose_kept, flops_of, shelf_bytes, stride_of_map
 from napari_matseg.core.staged.totals import Total
 from napari_matseg.core.tile import ceil_to, computed_pixels
@@ -41,7 +41,7 @@ def describe_tiling(
     Raises
     ------
     SettingsError
-        As `core.predict.make_plan`.
+        As `core.plan.make_plan`.
     """
     plan = make_plan(model, shape, settings, device)
     layers = model.layers
