@@ -251,6 +251,50 @@ def count_boundaries(
     return BoundaryCounts(tolerance_px, *totals[:4], *hausdorff, *totals[4:])
 
 
+def count_near(
+    prediction_yx: ArrayLike,
+    truth_yx: ArrayLike,
+    n_classes: int,
+    *,
+    tolerance_px: float,
+    ignore: int | None = None,
+    rows: slice = slice(None),
+) -> NDArray[np.int64]:
+    """Count the boundary pixels of some rows of an image, of which counts add up to those of `count_boundaries`.
+
+    Parameters
+    ----------
+    prediction_yx, truth_yx, n_classes, tolerance_px, ignore
+        As for `count_boundaries`.
+    rows : slice
+        Those that are counted. The arrays have to go on above and below them by the tolerance and a pixel, or to where
+        the image ends.
+
+    Returns
+    -------
+    int64 array, shape (4, n_classes)
+        Boundary pixels of the prediction, those of them within the tolerance of the truth's boundary, and the same of
+        the truth.
+    """
+    prediction, truth = np.asarray(prediction_yx), np.asarray(truth_yx)
+    kept = _kept(prediction, truth, n_classes, ignore, None)
+    first, stop, _ = rows.indices(truth.shape[0])
+    width = truth.shape[1]
+    predicted, true = (_by_class(classes, _boundary(classes, kept), n_classes) for classes in (prediction, truth))
+    totals = np.zeros((4, n_classes), np.int64)
+    for k in range(n_classes):
+        both = predicted[k], true[k]
+        counted = [(places >= first * width) & (places < stop * width) for places in both]
+        totals[::2, k] = [np.count_nonzero(inside) for inside in counted]
+        if not all(map(len, both)):
+            continue
+        distances = _distances(*both, truth.shape, (1.0, 1.0))
+        totals[1::2, k] = [
+            np.count_nonzero(away[inside] <= tolerance_px) for away, inside in zip(distances, counted, strict=True)
+        ]
+    return totals
+
+
 def _kept(
     prediction: NDArray[Any], truth: NDArray[Any], n_classes: int, ignore: int | None, mask: ArrayLike | None
 ) -> NDArray[np.bool_] | None:

@@ -117,28 +117,35 @@ class Pieces:
         with self._lock:
             self._kept.clear()
 
-    def lazy(self, kind: str, plane: int) -> LazyPixels:
+    def lazy(self, kind: str, plane: int, *, fill: bool = False) -> LazyPixels:
         """Make an array, shape (height, width), of the pieces of a plane, which are read when they are sliced.
 
-        Of probabilities the shape is (classes, height, width).
+        Of probabilities the shape is (classes, height, width). With `fill`, pieces that are not there yet are 0.
         """
         if kind == "probabilities":
             n = len(self.get(plane, 0, kind))
             return LazyPixels(
                 (n, *self.shape_yx), np.dtype(DTYPES[kind]), 1, lambda i, box: self._box(kind, plane, box, i)
             )
-        return LazyPixels(self.shape_yx, np.dtype(DTYPES[kind]), 0, lambda _, box: self._box(kind, plane, box))
+        return LazyPixels(
+            self.shape_yx, np.dtype(DTYPES[kind]), 0, lambda _, box: self._box(kind, plane, box, fill=fill)
+        )
 
-    def _box(self, kind: str, plane: int, box: Box, channel: int | None = None) -> np.ndarray:
+    def _box(self, kind: str, plane: int, box: Box, channel: int | None = None, *, fill: bool = False) -> np.ndarray:
         rows, columns = box
         there = (self._top < rows.stop) & (self._bottom > rows.start)
         there &= (self._left < columns.stop) & (self._right > columns.start)
-        result = np.empty((len(rows), len(columns)), DTYPES[kind])
+        result = np.zeros((len(rows), len(columns)), DTYPES[kind])
         for number in np.flatnonzero(there).tolist():
             part = self.parts[number]
             top, bottom = max(rows.start, part.top), min(rows.stop, part.bottom)
             left, right = max(columns.start, part.left), min(columns.stop, part.right)
-            piece = self.get(plane, number, kind)
+            try:
+                piece = self.get(plane, number, kind)
+            except InputError:
+                if fill:
+                    continue
+                raise
             piece_yx = piece if channel is None else piece[channel]
             from_yx = piece_yx[top - part.top : bottom - part.top, left - part.left : right - part.left]
             result[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = from_yx

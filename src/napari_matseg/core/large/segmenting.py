@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_matseg.core.large.rows import RowCache
 from napari_matseg.core.predict import Piece, predict
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Arrived, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -31,7 +31,7 @@ def segment_bands(
     done = total - sum(len(job.missing_units(band)) for band in bands)
     for band in _joined(job, bands):  # in one go, so that nothing at their borders is computed twice
         for step in segment_band(job, band, micrograph, model, device):
-            yield Progress(done + step.done, total, "segmenting")
+            yield replace(step, done=done + step.done, total=total)
         done += step.total
 
 
@@ -54,7 +54,7 @@ def segment_band(
     Yields
     ------
     Progress
-        In units, after each; closing the generator cancels.
+        In units, as `Arrived` after each; closing the generator cancels.
 
     Raises
     ------
@@ -87,7 +87,8 @@ def segment_band(
             continue
         _keep(job, band.plane, number, piece)
         done += 1
-        yield Progress(done, len(missing), "segmenting")
+        rows, columns = job.units[number].where
+        yield Arrived(done, len(missing), "segmenting", band.plane, rows=rows, columns=columns)
 
 
 def _joined(job: Job, bands: Sequence[Band]) -> list[Band]:

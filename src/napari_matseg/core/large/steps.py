@@ -27,7 +27,7 @@ from napari_matseg.core.normalise import grey_scale_steps
 from napari_matseg.core.pixels import LazyPixels
 from napari_matseg.core.plan import make_plan
 from napari_matseg.core.predict import TooLargeError
-from napari_matseg.core.progress import Progress, of_planes
+from napari_matseg.core.progress import Arrived, Progress, of_planes
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _segmented(
         try:
             work = run_bands(job, bands) if run_bands else segment_bands(job, bands, micrograph, model, device)
             with closing(work):
-                yield from work
+                yield from _shown(work, job, micrograph)
         except (TooLargeError, MemoryError):
             pass  # the next plan is made outside, where nothing holds the memory any more
         else:
@@ -209,6 +209,36 @@ def _segmented(
         job = replace(job, plan=in_strips(smaller))
         _begin(job)
     return job
+
+
+def _shown(work: Generator[Progress, None, None], job: Job, micrograph: Micrograph) -> Generator[Progress, None, None]:
+    """Let all that is done be seen as part of the micrograph, from the start what an earlier run did."""
+    top = job.rows[0]
+    lazy = [job.pieces.lazy("classes", plane, fill=True) for plane in range(micrograph.n_planes)]
+
+    def read(plane: int, box: Box) -> np.ndarray:
+        rows, columns = box
+        result = np.zeros((len(rows), len(columns)), np.uint8)
+        first, stop = max(rows.start, top), min(rows.stop, job.rows[1])
+        if first < stop:
+            part = lazy[plane][first - top : stop - top, columns.start : columns.stop]
+            result[first - rows.start : stop - rows.start] = part
+        return result
+
+    shape = (*micrograph.shape_planes, *micrograph.shape_yx)
+    classes = LazyPixels(shape, np.dtype(np.uint8), len(shape) - 2, read)
+    total = sum(band.stop - band.first for band in job.bands())
+    missing = sum(len(job.missing_units(band)) for band in job.bands())
+    for plane in range(micrograph.n_planes):
+        for number in sorted(job.pieces.done(plane, "classes")):
+            rows, columns = job.pieces.parts[number].where
+            there = slice(top + rows.start, top + rows.stop)
+            yield Arrived(total - missing, total, "segmenting", plane, classes, rows=there, columns=columns)
+    for step in work:
+        if isinstance(step, Arrived):
+            there = slice(top + step.rows.start, top + step.rows.stop)
+            step = replace(step, rows=there, classes=classes)
+        yield step
 
 
 def _begin(job: Job) -> None:

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from napari_matseg.core.export import NAMESPACE, check_labels, explain, ome_axes, write_json
+from napari_matseg.core.export import NAMESPACE, explain, write_json
+from napari_matseg.core.label_files import check_labels, ome_axes
 from napari_matseg.core.pixels import LazyPixels
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.errors import OutputError
@@ -70,7 +71,7 @@ def write_labels_zarr(
     axes: str = "YX",
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write class or instance labels as OME-Zarr 0.4, as `core.export.write_labels` writes them as TIFF.
+    """Write class or instance labels as OME-Zarr 0.4, as `core.label_files.write_labels` writes them as TIFF.
 
     Parameters
     ----------
@@ -208,7 +209,8 @@ def _write(
     folder: Path, planes: Sequence[Any], shape: tuple[int, ...], dtype: np.dtype, top: int, n_classes: int
 ) -> Generator[Progress, None, np.ndarray]:
     shapes = [(*shape[:-2], *(-(-side // 2**level) for side in shape[-2:])) for level in range(_n_levels(shape))]
-    arrays = [_array(folder / str(level), one, dtype) for level, one in enumerate(shapes)]
+    chunks = (*[1] * (len(shape) - 2), CHUNK, CHUNK)
+    arrays = [create_array(folder / str(level), one, chunks, dtype) for level, one in enumerate(shapes)]
     total = len(planes) * sum(-(-one[-2] // CHUNK) for one in shapes)
     done = 0
     counts = np.zeros(n_classes, np.int64)
@@ -234,14 +236,15 @@ def _write(
     return counts
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> zarr.Array[Any]:
+def create_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype) -> zarr.Array[Any]:
+    """Make an array of Zarr 2, compressed, with nothing in it but 0."""
     import numcodecs  # type: ignore[import-untyped]
     import zarr
 
     return zarr.create_array(
         path,
         shape=shape,
-        chunks=(*[1] * (len(shape) - 2), CHUNK, CHUNK),
+        chunks=chunks,
         dtype=dtype,
         compressors=numcodecs.Zstd(LEVEL),
         fill_value=0,

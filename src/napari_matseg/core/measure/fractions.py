@@ -185,48 +185,91 @@ def one_field_std(classes_yx: ArrayLike, n_classes: int, mask: ArrayLike | None 
     InputError
         If the image is not two-dimensional, or the mask has another shape.
     """
-    from scipy import fft
-
     classes = np.asarray(classes_yx)
     if classes.ndim != 2 or classes.size == 0:
         raise InputError(
             f"classes: must be an image of rows and columns, not of shape {classes.shape}; give one plane."
         )
-    field = np.ones(classes.shape, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-    if field.shape != classes.shape:
+    field = None if mask is None else np.asarray(mask, np.bool_)
+    if field is not None and field.shape != classes.shape:
         raise InputError(
             f"the mask has the shape {field.shape}, the classes {classes.shape}; they must show the same image."
         )
-    block = -(-max(classes.shape) // MOST_BLOCKS)
-    inside = _block_sums(field, block)
-    area = inside.sum()
-    shape = [fft.next_fast_len(2 * side, real=True) for side in inside.shape]
-    distances = [np.minimum(np.arange(side), side - np.arange(side)) for side in shape]
-    lag = np.ceil(np.hypot(distances[0][:, None], distances[1])).astype(np.intp).ravel()
-
-    def up_to_lag(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        spectrum = fft.rfft2(values, shape)
-        products = fft.irfft2(spectrum.real**2 + spectrum.imag**2, shape) / area**2
-        return np.asarray(np.cumsum(np.bincount(lag, products.ravel())), np.float64)
-
-    stds = np.full(n_classes, np.nan)
-    pairs = up_to_lag(inside) if area else np.ones(1)
-    pairs = pairs[: np.searchsorted(pairs, 0.5)]
-    radii = np.arange(len(pairs)) * block
-    for i in range(n_classes):
-        there = _block_sums((classes == i) & field, block)
-        fraction = there.sum() / area if area else 0.0
-        if not 0 < fraction < 1:
-            continue
-        variances = up_to_lag(there - fraction * inside)[: len(pairs)] / (1 - pairs)
-        ranges = area * np.maximum(variances, 0) / (fraction * (1 - fraction))
-        enough = np.flatnonzero(radii >= np.maximum(REACH * np.sqrt(ranges / np.pi), 1))
-        if enough.size and variances[enough[0]] > 0:
-            stds[i] = variances[enough[0]] ** 0.5
-    return stds
+    blocks = FieldBlocks(classes.shape, n_classes)
+    blocks.add(classes, field)
+    return blocks.std()
 
 
-def _block_sums(values: NDArray[np.bool_], block: int) -> NDArray[np.float64]:
-    height, width = values.shape
-    rows = np.add.reduceat(values, np.arange(0, height, block), axis=0, dtype=np.int32)
-    return np.asarray(np.add.reduceat(rows, np.arange(0, width, block), axis=1), np.float64)
+class FieldBlocks:
+    """Pixels of each class in blocks of a field, which is seen band by band, from above; for `one_field_std`.
+
+    Parameters
+    ----------
+    shape_yx : (int, int)
+        Height and width of the field.
+    n_classes : int
+    """
+
+    def __init__(self, shape_yx: tuple[int, int], n_classes: int) -> None:
+        self._block = -(-max(shape_yx) // MOST_BLOCKS)
+        height, width = (-(-side // self._block) for side in shape_yx)
+        self._inside = np.zeros((height, width), np.int64)
+        self._there = np.zeros((n_classes, height, width), np.int64)
+        self._rows = 0
+
+    def add(self, classes_yx: NDArray[Any], mask_yx: NDArray[np.bool_] | None = None) -> None:
+        """Take the next rows.
+
+        Parameters
+        ----------
+        classes_yx : integer array, shape (height, width)
+        mask_yx : boolean array, shape (height, width), optional
+            Pixels where it is False are no part of the field.
+        """
+        if mask_yx is None:
+            mask_yx = np.broadcast_to(np.True_, classes_yx.shape)
+        self._add(mask_yx, self._inside)
+        for i, there in enumerate(self._there):
+            self._add((classes_yx == i) & mask_yx, there)
+        self._rows += len(classes_yx)
+
+    def std(self) -> NDArray[np.float64]:
+        """Give what `one_field_std` gives for all rows."""
+        from scipy import fft
+
+        inside = self._inside.astype(np.float64)
+        area = inside.sum()
+        shape = [fft.next_fast_len(2 * side, real=True) for side in inside.shape]
+        distances = [np.minimum(np.arange(side), side - np.arange(side)) for side in shape]
+        lag = np.ceil(np.hypot(distances[0][:, None], distances[1])).astype(np.intp).ravel()
+
+        def up_to_lag(values: NDArray[np.float64]) -> NDArray[np.float64]:
+            spectrum = fft.rfft2(values, shape)
+            products = fft.irfft2(spectrum.real**2 + spectrum.imag**2, shape) / area**2
+            return np.asarray(np.cumsum(np.bincount(lag, products.ravel())), np.float64)
+
+        stds = np.full(len(self._there), np.nan)
+        pairs = up_to_lag(inside) if area else np.ones(1)
+        pairs = pairs[: np.searchsorted(pairs, 0.5)]
+        radii = np.arange(len(pairs)) * self._block
+        for i, there in enumerate(self._there):
+            fraction = there.sum() / area if area else 0.0
+            if not 0 < fraction < 1:
+                continue
+            variances = up_to_lag(there - fraction * inside)[: len(pairs)] / (1 - pairs)
+            ranges = area * np.maximum(variances, 0) / (fraction * (1 - fraction))
+            enough = np.flatnonzero(radii >= np.maximum(REACH * np.sqrt(ranges / np.pi), 1))
+            if enough.size and variances[enough[0]] > 0:
+                stds[i] = variances[enough[0]] ** 0.5
+        return stds
+
+    def _add(self, values_yx: NDArray[np.bool_], sums: NDArray[np.int64]) -> None:
+        """Add rows to the sums of the blocks that they lie in."""
+        height, width = values_yx.shape
+        if not height:
+            return
+        block = self._block
+        starts = np.concatenate([[0], np.arange(-self._rows % block or block, height, block)])
+        rows = np.add.reduceat(values_yx, starts, axis=0, dtype=np.int32)
+        first = self._rows // block
+        sums[first : first + len(rows)] += np.add.reduceat(rows, np.arange(0, width, block), axis=1)

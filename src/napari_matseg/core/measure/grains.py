@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.measure.fractions import NORMAL_95, ratio_over_fields
+from napari_matseg.core.measure.grain_fields import SPECK_PX, GrainField, count_grains_steps, grains_in_steps
+from napari_matseg.core.progress import finish
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,9 +28,7 @@ if TYPE_CHECKING:
     from napari_matseg.core.measure.fractions import Ratio
 
 NM_IN_MM = 1e6
-SPECK_PX = 25
 TINY = 1e-300  # above which everything lies that divides
-TEST_LINES = 256  # in each direction of a field
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class GrainSize:
         }
 
 
-def planimetric(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | None) -> GrainSize:
+def planimetric(fields: Sequence[ArrayLike | GrainField], pixel_size_nm: tuple[float, float] | None) -> GrainSize:
     """Grain size by Jeffries' planimetric procedure, the test figure being the whole rectangular field.
 
     Grains inside count 1, grains at the edge 1/2, and the grains at the four corners 1 together (Saltykov's rectangle,
@@ -120,8 +120,8 @@ def planimetric(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] 
 
     Parameters
     ----------
-    fields : sequence of integer array, shape (height, width)
-        Labels of grains, each grain in one piece; 0 where there is a boundary.
+    fields : sequence of integer array, shape (height, width), or GrainField
+        Labels of grains, each grain in one piece; 0 where there is a boundary. Or what was counted in them.
     pixel_size_nm : (float, float)
         Height and width of a pixel.
 
@@ -131,12 +131,12 @@ def planimetric(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] 
         If there is no field, one is no image, or the pixel size is not known.
     """
     pixel_nm2 = np.prod(_pixel_size(pixel_size_nm))
-    images = _images(fields)
-    counts = np.array([_planar_count(labels) for labels in images])
-    areas = np.array([labels.size * pixel_nm2 / NM_IN_MM**2 for labels in images])
+    counted = _counted(fields)
+    counts = np.array([field.n_planar for field in counted])
+    areas = np.array([np.prod(field.shape_yx) * pixel_nm2 / NM_IN_MM**2 for field in counted])
     found = ratio_over_fields(counts, areas)
     interval = "95 %, t s / sqrt(n) over fields"
-    if len(images) == 1:
+    if len(counted) == 1:
         found = found._replace(half_width=NORMAL_95 * max(counts[0], 0) ** 0.5 / areas[0])
         interval = "95 %, from the number of grains in one field"
 
@@ -146,7 +146,7 @@ def planimetric(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] 
     return _grain_size("planimetric", found, g, counts, areas, interval)
 
 
-def intercept(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | None) -> GrainSize:
+def intercept(fields: Sequence[ArrayLike | GrainField], pixel_size_nm: tuple[float, float] | None) -> GrainSize:
     """Grain size by Heyn's lineal intercept procedure, with test lines in four directions (ASTM E112-13).
 
     Pixels of 0 go to the nearest grain first, so that boundaries have no width. Test lines run through the centres of
@@ -163,8 +163,8 @@ def intercept(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | 
 
     Parameters
     ----------
-    fields : sequence of integer array, shape (height, width)
-        Labels of grains; 0 where there is a boundary.
+    fields : sequence of integer array, shape (height, width), or GrainField
+        Labels of grains; 0 where there is a boundary. Or what was counted in them.
     pixel_size_nm : (float, float)
         Height and width of a pixel.
 
@@ -174,18 +174,18 @@ def intercept(fields: Sequence[ArrayLike], pixel_size_nm: tuple[float, float] | 
         If there is no field, one is no image, or the pixel size is not known.
     """
     height, width = _pixel_size(pixel_size_nm)
-    images = _images(fields)
+    counted = _counted(fields)
     weights = np.array(direction_weights(height, width))
     steps = np.array([width, height, hypot(height, width), hypot(height, width)]) / NM_IN_MM
-    crossings, lengths = np.array([_line_counts(_widened(labels)) for labels in images]).swapaxes(0, 1)
-    lengths = lengths * steps
+    crossings = np.array([field.crossings for field in counted])
+    lengths = np.array([field.steps for field in counted]) * steps
     total = lengths.sum(axis=1)
     weights = weights * (lengths > 0)  # a single row has one direction only
     per_mm = (crossings / np.maximum(lengths, TINY) * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), TINY)
     found = ratio_over_fields(per_mm * total, total)
     interval = "95 %, t s / sqrt(n) over fields"
-    if len(images) == 1:
-        grains = _planar_count(images[0])
+    if len(counted) == 1:
+        grains = counted[0].n_planar
         half = NORMAL_95 / (2 * grains**0.5) * found.value if grains > 0 else float("nan")
         found = found._replace(half_width=half)
         interval = "95 %, from the number of grains in one field"
@@ -220,19 +220,15 @@ def grains_of(boundary_yx: ArrayLike, *, min_area_px: int = SPECK_PX) -> NDArray
     InputError
         If the boundaries are no boolean image.
     """
-    from scipy import ndimage
-
     boundary = np.asarray(boundary_yx)
     if boundary.dtype != np.bool_ or boundary.ndim != 2:
         raise InputError(
             f"boundaries must be a boolean image of rows and columns, not {boundary.dtype} of shape {boundary.shape}; "
             "compare the class of each pixel with that of boundaries."
         )
-    pieces = np.asarray(ndimage.label(~boundary)[0], np.int32)
-    kept = np.bincount(pieces.ravel()) >= max(min_area_px, 1)
-    kept[0] = False
-    ids = (np.cumsum(kept) * kept).astype(np.int32)
-    return _widened(ids[pieces])
+    height, width = boundary.shape
+    read = finish(grains_in_steps(boundary.__getitem__, (height, width), min_area_px))
+    return read(slice(0, height))
 
 
 def direction_weights(height: float, width: float) -> tuple[float, float, float, float]:
@@ -276,55 +272,16 @@ def _pixel_size(pixel_size_nm: tuple[float, float] | None) -> tuple[float, float
     return pixel_size_nm
 
 
-def _images(fields: Sequence[ArrayLike]) -> list[NDArray[Any]]:
-    images = [np.asarray(labels) for labels in fields]
-    if not images:
+def _counted(fields: Sequence[ArrayLike | GrainField]) -> list[GrainField]:
+    if not fields:
         raise InputError("there is no field; give the labels of at least one.")
-    for labels in images:
-        if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
-            raise InputError(
-                f"labels of grains must be an image of integers, not {labels.dtype} of shape {labels.shape}; "
-                "give one plane at a time."
-            )
-    return images
+    return [field if isinstance(field, GrainField) else _count(np.asarray(field)) for field in fields]
 
 
-def _widened(labels: NDArray[Any]) -> NDArray[Any]:
-    """Give pixels of 0 to the nearest grain."""
-    from scipy import ndimage
-
-    empty = labels == 0
-    if not empty.any() or empty.all():
-        return labels
-    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
-    return np.asarray(labels[tuple(nearest)])
-
-
-def _planar_count(labels: NDArray[Any]) -> float:
-    """Grains in a field, by what shows in it and what its edge passes."""
-    grains = np.unique(labels)
-    edge = np.concatenate([labels[0], labels[1:-1, -1], labels[-1, ::-1], labels[-2:0:-1, 0]])
-    edge = edge[edge > 0]
-    passed = int(np.count_nonzero(edge != np.roll(edge, 1)))
-    return int(np.count_nonzero(grains)) - passed / 2 - 1
-
-
-def _line_counts(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Crossings, and steps from pixel to pixel, in each of four directions: shape (2, 4)."""
-    height, width = labels.shape
-    rows = [labels[y] for y in _spread(0, height)]
-    columns = [labels[:, x] for x in _spread(0, width)]
-    diagonals = [[image.diagonal(k) for k in _spread(1 - height, width)] for image in (labels, labels[::-1])]
-    return np.array(
-        [
-            [sum(np.count_nonzero(line[1:] != line[:-1]) for line in lines), sum(line.size - 1 for line in lines)]
-            for lines in (rows, columns, *diagonals)
-        ],
-        np.float64,
-    ).T
-
-
-def _spread(start: int, stop: int) -> NDArray[np.intp]:
-    """Places of test lines, evenly spaced and each in the middle of its share."""
-    n = min(TEST_LINES, stop - start)
-    return start + ((np.arange(n) + 0.5) * (stop - start) / n).astype(np.intp)
+def _count(labels: NDArray[Any]) -> GrainField:
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
+        raise InputError(
+            f"labels of grains must be an image of integers, not {labels.dtype} of shape {labels.shape}; "
+            "give one plane at a time."
+        )
+    return finish(count_grains_steps(labels))

@@ -132,6 +132,22 @@ def pool(parts: Sequence[Parts]) -> Parts:
     return Parts(_pool_objects(objects), left_side, right_side, _pool_classes(classes))
 
 
+def parted(parts: Parts, labels: NDArray[np.int64]) -> tuple[Parts, Parts]:
+    """Part what is known of objects: of those without, and with, an id that is among some."""
+    tables = parts.objects, parts.left_side, parts.right_side, parts.classes
+    among = [np.isin(table["label"], labels) for table in tables]
+    without, with_ids = (
+        Parts(
+            *(
+                {name: column[mask == kept] for name, column in table.items()}
+                for table, mask in zip(tables, among, strict=True)
+            )
+        )
+        for kept in (False, True)
+    )
+    return without, with_ids
+
+
 def _by_label(tables: Sequence[Columns]) -> Columns:
     """Concatenate tables and sort them by label; rows of the same label stay in order."""
     together = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}

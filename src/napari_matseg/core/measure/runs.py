@@ -7,9 +7,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 BAND = 1 << 22  # pixels that are looked at together
+
+
+def bands(first: int, stop: int, width: int) -> Iterator[slice]:
+    """Give the rows from `first` to below `stop` in bands of at most `BAND` pixels; a single empty one of no rows.
+
+    Parameters
+    ----------
+    first, stop : int
+    width : int
+        Pixels in a row.
+
+    Examples
+    --------
+    >>> list(bands(10, 12, 5))
+    [slice(10, 12, None)]
+    """
+    step = max(1, BAND // max(width, 1))
+    for top in range(first, max(stop, first + 1), step):
+        yield slice(top, max(top, min(top + step, stop)))
 
 
 def runs(

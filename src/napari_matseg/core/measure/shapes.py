@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_matseg.core.measure.crofton import perimeters
 from napari_matseg.core.measure.feret import ferets, left_chain
-from napari_matseg.core.measure.parts import Parts, parts_of_band, pool
-from napari_matseg.core.measure.runs import BAND, firsts
+from napari_matseg.core.measure.parts import Parts, parted, parts_of_band, pool
+from napari_matseg.core.measure.runs import bands, firsts
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,33 +121,109 @@ def measure_objects(
     _check(labels_yx, image_yx, classes_yx, pixel_size_nm)
     height, width = labels_yx.shape
     first, stop, _ = (rows or slice(None)).indices(height)
-    step = max(1, BAND // max(width, 1))
-    before: NDArray[Any] | None = None
-    bands = []
-    for top in range(first, max(stop, first + 1), step):
-        where = slice(top, max(top, min(top + step, stop)))
-        band = np.asarray(labels_yx[where])
-        image, classes = (None if array is None else np.asarray(array[where]) for array in (image_yx, classes_yx))
-        _no_negative(band, "labels", top)
-        if classes is not None:
-            _no_negative(classes, "classes", top)
-        bands.append(parts_of_band(band, before, top, image, classes))
-        before = band[-1].copy() if len(band) else None  # a view would keep the whole band
-    parts = pool(bands)
-    names = None if classes_yx is None else _classes(parts, class_names)
-    return _table(parts, pixel_size_nm, names, (first, stop, width), plane)
+    sums = ObjectSums((first, stop, width), pixel_size_nm, None if classes_yx is None else class_names, plane)
+    for again in (False, True):
+        if again and not sums.came_back.size:
+            break
+        for where in bands(first, stop, width):
+            image, classes = (None if array is None else np.asarray(array[where]) for array in (image_yx, classes_yx))
+            sums.add(np.asarray(labels_yx[where]), image, classes)
+    return sums.table()
 
 
-def _table(
-    parts: Parts,
-    pixel_size_nm: tuple[float, float] | None,
-    classes: list[str] | None,
-    field: tuple[int, int, int],
-    plane: int,
-) -> pd.DataFrame:
-    """Make columns of sums; `field` is its first row, the row after it, and its width."""
-    import pandas as pd
+class ObjectSums:
+    """Measures the objects of a plane that is seen band by band, from above.
 
+    An object that does not reach the last row of a band is taken to be complete, so that only those which are cut are
+    kept as parts. If some ids go on after all, as objects in several pieces do, `came_back` has them after the last
+    band: the same bands then have to be given once more.
+
+    Parameters
+    ----------
+    field : (int, int, int)
+        First row of the plane that is measured, the row after the last one, and the width.
+    pixel_size_nm, class_names, plane
+        As for `measure_objects`; names are None where no classes will be given.
+    """
+
+    def __init__(
+        self,
+        field: tuple[int, int, int],
+        pixel_size_nm: tuple[float, float] | None = None,
+        class_names: Sequence[str] | None = None,
+        plane: int = 0,
+    ) -> None:
+        self._field, self._size, self._names, self._plane = field, pixel_size_nm, class_names, plane
+        self._top = field[0]
+        self._before: NDArray[Any] | None = None
+        self._open: Parts | None = None
+        self._done: list[Columns] = []
+        self._only: NDArray[np.int64] | None = None
+        self.came_back = np.zeros(0, np.int64)
+        """Ids that have to be looked at once more."""
+
+    def add(
+        self, labels_yx: NDArray[Any], image_yx: NDArray[Any] | None = None, classes_yx: NDArray[Any] | None = None
+    ) -> None:
+        """Take the next rows; arrays as for `measure_objects`.
+
+        Raises
+        ------
+        InputError
+            If an id is negative, or a class has no name.
+        """
+        _no_negative(labels_yx, "labels", self._top)
+        if classes_yx is not None:
+            _no_negative(classes_yx, "classes", self._top)
+        if self._only is not None:
+            labels_yx = np.where(np.isin(labels_yx, self._only), labels_yx, 0)
+        parts = parts_of_band(labels_yx, self._before, self._top, image_yx, classes_yx)
+        self._top += len(labels_yx)
+        parts = parts if self._open is None else pool([self._open, parts])
+        ends = self._top >= self._field[1]
+        if ends or self._only is None:
+            cut = np.zeros(0, np.int64) if ends else np.unique(labels_yx[-1:]).astype(np.int64)
+            closed, parts = parted(parts, cut)
+            self._done.append(_columns(closed, self._size, self._names, self._field))
+        self._open = parts
+        self._before = labels_yx[-1].copy() if len(labels_yx) else None  # a view would keep the whole band
+        if ends:
+            self._begin_again()
+
+    def table(self) -> pd.DataFrame:
+        """Make the table of `measure_objects`, once all rows are there; it can be had once."""
+        import pandas as pd
+
+        order = np.argsort(np.concatenate([some["label"] for some in self._done]), kind="stable")
+        found: Columns = {}
+        for name in list(self._done[0]):
+            # One column after the other: of millions of objects a second table would take much.
+            found[name] = np.concatenate([some.pop(name) for some in self._done])[order]
+        columns: dict[str, Any] = {"label": found.pop("label"), "plane": np.full(order.size, self._plane)}
+        if self._names is not None:
+            ids = found.pop("class")
+            names = np.array(self._names or [str(i) for i in range(int(ids.max(initial=-1)) + 1)], object)
+            columns["class"] = pd.Series(names[ids] if ids.size else [], dtype="str")
+        return pd.DataFrame(columns | found)
+
+    def _begin_again(self) -> None:
+        """Forget what was taken to be complete and was not, and start above for it."""
+        self._top, self._before, self._open = self._field[0], None, None
+        if self._only is not None:
+            self.came_back = np.zeros(0, np.int64)
+            return
+        labels, n = np.unique(np.concatenate([some["label"] for some in self._done]), return_counts=True)
+        self._only = self.came_back = labels[n > 1]
+        if self._only.size:
+            for some in self._done:
+                kept = ~np.isin(some["label"], self._only)
+                some.update({name: column[kept] for name, column in some.items()})
+
+
+def _columns(
+    parts: Parts, pixel_size_nm: tuple[float, float] | None, names: Sequence[str] | None, field: tuple[int, int, int]
+) -> Columns:
+    """Make columns of the sums of whole objects, in the order of the table; the class by its id."""
     found = parts.objects
     u = "px" if pixel_size_nm is None else "nm"
     height, width = pixel = (1.0, 1.0) if pixel_size_nm is None else (float(pixel_size_nm[0]), float(pixel_size_nm[1]))
@@ -160,9 +236,9 @@ def _table(
     perimeter = perimeters(pixels, found["n_runs"], above, pixel)
     major, minor, orientation = _axes(found, pixel)
 
-    columns_of: dict[str, Any] = {"label": label, "plane": np.full(label.size, plane)}
-    if classes is not None:
-        columns_of["class"] = pd.Series(classes, dtype="str")
+    columns_of: Columns = {"label": label}
+    if names is not None:
+        columns_of["class"] = _classes(parts, names)
     columns_of |= {"y": found["y"], "x": found["x"], "area_px": pixels}
     if pixel_size_nm is not None:
         columns_of["area_nm2"] = area
@@ -193,7 +269,7 @@ def _table(
             "intensity_max": found["highest"],
             "intensity_sum": found["total"],
         }
-    return pd.DataFrame(columns_of)
+    return columns_of
 
 
 def _side(side: Columns, label: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -220,8 +296,8 @@ def _axes(
     return 4 * np.sqrt(largest), 4 * np.sqrt(smallest), degrees
 
 
-def _classes(parts: Parts, class_names: Sequence[str]) -> list[str]:
-    """Name the class of most pixels of each object."""
+def _classes(parts: Parts, class_names: Sequence[str]) -> NDArray[np.int64]:
+    """Find the class of most pixels of each object."""
     label, class_id, area = (parts.classes[name] for name in ("label", "class_id", "area"))
     if class_names and (class_id >= len(class_names)).any():
         raise InputError(
@@ -229,8 +305,7 @@ def _classes(parts: Parts, class_names: Sequence[str]) -> list[str]:
             "name every class, or none."
         )
     order = np.lexsort((class_id, -area, label))
-    most = class_id[order][firsts(label[order])].tolist()
-    return [class_names[index] if class_names else str(index) for index in most]
+    return class_id[order][firsts(label[order])]
 
 
 def _check(

@@ -163,6 +163,67 @@ class Neighbours:
         }
 
 
+class PathCounts:
+    """How often lines of pixels enter or leave phases, in a plane that is seen band by band, from above.
+
+    Parameters
+    ----------
+    n_phases : int
+    """
+
+    def __init__(self, n_phases: int) -> None:
+        self.pixels = np.zeros(n_phases, np.int64)
+        """Of each phase."""
+        self._changes = np.zeros((len(DIRECTIONS), n_phases), np.int64)
+        self._steps = np.zeros(len(DIRECTIONS), np.int64)
+        self._before: NDArray[Any] | None = None
+
+    def add(self, phases_yx: NDArray[Any]) -> None:
+        """Take the next rows.
+
+        Parameters
+        ----------
+        phases_yx : integer or boolean array, shape (height, width)
+            Phase of each pixel, 0 to `n_phases` - 1.
+        """
+        n = len(self.pixels)
+        self.pixels += np.bincount(phases_yx.ravel(), minlength=n)
+        whole = phases_yx if self._before is None else np.concatenate([self._before, phases_yx])
+        pairs = [
+            (phases_yx[:, 1:], phases_yx[:, :-1]),
+            (whole[1:], whole[:-1]),
+            (whole[1:, 1:], whole[:-1, :-1]),
+            (whole[1:, :-1], whole[:-1, 1:]),
+        ]
+        for direction, sides in enumerate(pairs):
+            self._steps[direction] += sides[0].size
+            differ = sides[0] != sides[1]
+            for side in sides:
+                self._changes[direction] += np.bincount(side[differ], minlength=n)
+        self._before = whole[-1:].copy()
+
+    def path(self, phase: int | None, pixel_size_nm: tuple[float, float] | None = None) -> FreePath:
+        """Give the path between pieces of a phase; None: of all phases but 0 together."""
+        height, width = pixel_size_nm or (1.0, 1.0)
+        diagonal = hypot(height, width)
+        # What is all but 0 is entered and left where 0 is.
+        changes = self._changes[:, phase or 0]
+        along = [
+            _over(n / 2, steps * length)
+            for n, steps, length in zip(
+                changes.tolist(), self._steps.tolist(), (width, height, diagonal, diagonal), strict=True
+            )
+        ]
+        total = int(self.pixels.sum())
+        pixels = total - int(self.pixels[0]) if phase is None else int(self.pixels[phase])
+        return FreePath(
+            "px" if pixel_size_nm is None else "nm",
+            _over(pixels, total),
+            (along[0], along[1], along[2], along[3]),
+            direction_weights(height, width),
+        )
+
+
 def mean_free_path(phase_yx: ArrayLike, pixel_size_nm: tuple[float, float] | None = None) -> FreePath:
     """Measure the mean free path between pieces of a phase, along all rows, columns and diagonals of pixels.
 
@@ -193,21 +254,9 @@ def mean_free_path(phase_yx: ArrayLike, pixel_size_nm: tuple[float, float] | Non
             f"the phase must be a boolean image of rows and columns, not {phase.dtype} of shape {phase.shape}; "
             "compare the class of each pixel with that of the phase."
         )
-    height, width = pixel_size_nm or (1.0, 1.0)
-    diagonal = hypot(height, width)
-    pairs = [
-        (phase[:, 1:], phase[:, :-1], width),
-        (phase[1:], phase[:-1], height),
-        (phase[1:, 1:], phase[:-1, :-1], diagonal),
-        (phase[1:, :-1], phase[:-1, 1:], diagonal),
-    ]
-    along = [_over(np.count_nonzero(a != b) / 2, a.size * step) for a, b, step in pairs]
-    return FreePath(
-        "px" if pixel_size_nm is None else "nm",
-        float(phase.mean()),
-        (along[0], along[1], along[2], along[3]),
-        direction_weights(height, width),
-    )
+    counts = PathCounts(2)
+    counts.add(phase)
+    return counts.path(1, pixel_size_nm)
 
 
 def nearest_neighbours(

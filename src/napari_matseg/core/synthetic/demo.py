@@ -9,7 +9,8 @@ import tifffile
 from PIL import Image, ImageDraw
 
 from napari_matseg.core.annotate import draw_text, length_text, round_length_nm, text_box
-from napari_matseg.core.export import replacing, write_labels
+from napari_matseg.core.export import replacing
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.synthetic.canvas import (
     ANGLES,
     Bodies,
@@ -21,6 +22,7 @@ from napari_matseg.core.synthetic.canvas import (
     relabel,
     smooth,
 )
+from napari_matseg.core.synthetic.coating import coating
 from napari_matseg.core.synthetic.precipitates import superalloy
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec
@@ -28,19 +30,24 @@ from napari_matseg.settings import ClassSpec
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["particles", "superalloy"]
+Kind = Literal["particles", "superalloy", "cracks"]
 
 BAR_HEIGHT = 64
 POLAROID_WIDTH_NM = 127e6
 """Magnifications are given for a print of 5 inches."""
 FEI_TAG = 34682
-PIXEL_SIZES_NM: dict[str, float] = {"particles": 2.0, "superalloy": 12.5}
+PIXEL_SIZES_NM: dict[str, float] = {"particles": 2.0, "superalloy": 12.5, "cracks": 100.0}
 CLASSES = {
     "particles": (ClassSpec(name="background", colour=(0, 0, 0)), ClassSpec(name="particle", colour=(230, 159, 0))),
     "superalloy": (
         ClassSpec(name="matrix", colour=(0, 0, 0)),
         ClassSpec(name="secondary", colour=(0, 114, 178)),
         ClassSpec(name="tertiary", colour=(213, 94, 0)),
+    ),
+    "cracks": (
+        ClassSpec(name="coating and substrate", colour=(0, 0, 0)),
+        ClassSpec(name="oxide", colour=(0, 114, 178)),
+        ClassSpec(name="crack", colour=(213, 94, 0)),
     ),
 }
 
@@ -68,7 +75,7 @@ def demo_micrograph(kind: Kind = "particles", seed: int = 0, shape: tuple[int, i
 
     Parameters
     ----------
-    kind : "particles" or "superalloy"
+    kind : "particles", "superalloy" or "cracks"
         What is to be seen.
     seed : int
         The same seed gives the same micrograph.
@@ -84,7 +91,8 @@ def demo_micrograph(kind: Kind = "particles", seed: int = 0, shape: tuple[int, i
         raise InputError(f"There is no demo {kind!r}; choose one of {', '.join(get_args(Kind))}.")
     check_shape(shape)
     rng = np.random.default_rng(seed)
-    scene = superalloy(shape, rng) if kind == "superalloy" else _spheres(shape, rng)
+    draw = {"particles": _spheres, "superalloy": superalloy, "cracks": coating}[kind]
+    scene = draw(shape, rng)
     pixel_size_nm = PIXEL_SIZES_NM[kind]
     below = ((0, BAR_HEIGHT), (0, 0))
     sample = Sample(
