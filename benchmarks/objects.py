@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from napari_matseg.comparing import ObjectComparison, compare_steps, save_comparison
 from napari_matseg.core.agreement.size_errors import say_size_errors
 from napari_matseg.core.checkpoints import load_model
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.progress import finish
 from napari_matseg.core.prompt import PromptSession
 from napari_matseg.pipeline import segment

@@ -327,6 +327,44 @@ def windows() -> None:
         _shoot(viewer, "points")
 
 
+def micrograph() -> None:
+    """Take a picture of a file of an instrument with its data bar marked, and the line along its scale bar.
+
+    It is one of RosettaSciIO's test files, of a Zeiss, which is not in the repository.
+    """
+    folder = Path(os.environ.get("NAPARI_MATSEG_DATA", PICTURES.parents[2] / "shared" / "data")) / "vendor_tiff"
+    file = folder / "test_tiff_Zeiss_SEM_512pix.tif"
+    if not file.is_file():
+        raise SystemExit(f"No {file}; set NAPARI_MATSEG_DATA to the folder that holds vendor_tiff/.")
+    with _viewer((1360, 800)) as viewer:
+        viewer.layers.clear()
+        viewer.open(str(file), plugin="napari-matseg")
+        viewer.canvas.overlays.scale_bar.visible = True
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Micrograph")
+        _widen(viewer, dock, 420)
+        widget.find_line()
+        widget.form.length.setText("200 nm")
+        viewer.reset_view()
+        viewer.scene.camera.zoom *= 2
+        viewer.scene.camera.center = (0, 3200, 1600)  # nm
+        _shoot(viewer, "micrograph")
+
+
+def cracks() -> None:
+    """Draw the sample of cracks beside its truth."""
+    sample = demo_micrograph("cracks").sample
+    grey = Image.fromarray(sample.image_yx).convert("RGB")
+    truth = np.array(grey)
+    for number, colour in ((1, (0, 114, 178)), (2, (213, 94, 0))):
+        inside = sample.classes_yx == number
+        share = 0.45 if number == 1 else 1.0
+        truth[inside] = (1 - share) * truth[inside] + share * np.array(colour)
+    pair = Image.new("RGB", (2 * 560 + 16, 400), "white")
+    for place, picture in ((0, grey), (576, Image.fromarray(truth))):
+        pair.paste(picture.crop((180, 300, 740, 700)), (place, 0))
+    _keep("cracks", pair)
+
+
 def train() -> None:
     """Take pictures of a model from the first stroke to its result, on a superalloy, and print how good it is.
 
@@ -334,10 +372,8 @@ def train() -> None:
     """
     from napari_matseg.core.metrics import Scores, count
 
-    folder = Path(os.environ.get("NAPARI_MATSEG_DATA", PICTURES.parents[2] / "shared" / "data")) / "superalloy"
+    folder = _superalloy()
     file = folder / "images" / "spot3_0d_3.tif"
-    if not file.is_file():
-        raise SystemExit(f"No {file}; set NAPARI_MATSEG_DATA to the folder that holds superalloy/.")
     drawn = np.asarray(Image.open(folder / "masks" / "spot3_0d_3_mask.tif").convert("RGB"))
     truth = (drawn != drawn[..., :1]).any(-1).astype(np.uint8)  # precipitates, of both kinds, are in colour
     with tempfile.TemporaryDirectory() as models, _viewer((1360, 800)) as viewer:
@@ -377,6 +413,40 @@ def train() -> None:
         outside[:256, :256] = False
         scores = Scores(count(viewer.layers[-1].data, truth, 2, mask=outside))
         print(f"but for the corner that was painted: mean IoU {scores.mean_iou:.3f}")
+
+
+def uncertainty() -> None:
+    """Take pictures of what a model says to an image of another kind, and of where it is unsure about a superalloy.
+
+    The micrograph is one of Stuckner et al. 2022's, as for `train`.
+    """
+    with _viewer((1360, 760)) as viewer:
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
+        _widen(viewer, dock)
+        widget.image.layer = viewer.layers[0]
+        widget.model.model = "superalloy"
+        _run(widget)
+        viewer.reset_view()
+        _shoot(viewer, "unlike")
+
+        viewer.window.remove_dock_widget(dock)
+        viewer.layers.clear()
+        viewer.open(str(_superalloy() / "images" / "spot1_0d_0.tif"), plugin="napari-matseg")
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
+        _widen(viewer, dock)
+        widget.model.model = "superalloy"
+        viewer.reset_view()
+        widget.unsure.run()
+        _wait(lambda: not widget.unsure.running)
+        _shoot(viewer, "uncertainty")
+
+
+def _superalloy() -> Path:
+    """Folder of Stuckner et al. 2022's micrographs of superalloys."""
+    folder = Path(os.environ.get("NAPARI_MATSEG_DATA", PICTURES.parents[2] / "shared" / "data")) / "superalloy"
+    if not folder.is_dir():
+        raise SystemExit(f"No {folder}; set NAPARI_MATSEG_DATA to the folder that holds superalloy/.")
+    return folder
 
 
 def _paint(layer: Any, truth: np.ndarray, corner: tuple[int, int]) -> None:
@@ -437,6 +507,27 @@ def batch() -> None:
         _shoot(viewer, "batch")
         widget.cancel()
         _wait(widget.bar.start_button.isEnabled)
+
+
+def large() -> None:
+    """Take a picture of a map whose segmentation arrives, tile by tile."""
+    with _viewer((1360, 760)) as viewer:
+        viewer.layers.clear()
+        rows = []
+        for row in range(2):
+            demos = [demo_micrograph("particles", 3 * row + column) for column in range(3)]
+            rows.append(np.hstack([demo.sample.image_yx[: demo.data_bar[0]] for demo in demos]))
+        viewer.add_image(np.vstack(rows), name="map", scale=(5, 5), units=("nm", "nm"))
+        viewer.canvas.overlays.scale_bar.visible = True
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-matseg", "Segment micrograph")
+        _widen(viewer, dock)
+        widget.model.model = "particles"
+        widget.tile.setValue(512)
+        widget.run()
+        _wait(lambda: widget.run_bar.bar.value() * 2 >= widget.run_bar.bar.maximum() > 0)
+        _shoot(viewer, "large")
+        widget.run_bar.cancel_button.click()
+        _wait(lambda: widget.run_bar.run_button.isEnabled())
 
 
 def _compare_objects(viewer: Any, widget: Any) -> None:
@@ -593,8 +684,12 @@ KINDS: dict[str, Callable[[], None]] = {
     "augment": augment,
     "napari": windows,
     "drive": drive,
+    "micrograph": micrograph,
+    "cracks": cracks,
     "train": train,
+    "uncertainty": uncertainty,
     "batch": batch,
+    "large": large,
 }
 
 if __name__ == "__main__":

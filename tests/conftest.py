@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Callable
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +117,44 @@ def tiny_file(make_model: Callable[..., Model], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
+def onnx_source(make_model: Callable[..., Model], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File of a tiny model with a distance output; not to be written to."""
+    from napari_matseg.core.checkpoints import save_model
+
+    model = make_model(distance=True)
+    more = {"halo": 8, "licence": "MIT", "pixel_size_nm": 2.5, "data_source": "none, doi 10.1000/182."}
+    path = tmp_path_factory.mktemp("models") / "source.safetensors"
+    save_model(path, model.network, model.card.model_copy(update=more))
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_model(onnx_source: Path) -> Model:
+    """The model that `onnx_file` holds."""
+    from napari_matseg.core.checkpoints import load_model
+
+    return load_model(onnx_source)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(onnx_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX file of a tiny model; not to be written to."""
+    from napari_matseg.core.exporting.onnx_write import export_onnx
+
+    return export_onnx(onnx_model, tmp_path_factory.mktemp("onnx") / "tiny.onnx")
+
+
+@pytest.fixture
+def traced(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the graph of `onnx_file` instead of tracing the network anew, which takes seconds."""
+    import onnx
+
+    from napari_matseg.core.exporting import onnx_write
+
+    monkeypatch.setattr(onnx_write, "_trace", lambda *_: onnx.load(onnx_file))
+
+
+@pytest.fixture(scope="session")
 def make_threshold() -> Callable[..., Model]:
     """Make a model that says class 1 where the normalised grey is above 0, so that what comes out is known."""
     from types import SimpleNamespace
@@ -166,3 +209,80 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return ended.value.code, out, err
 
     return call
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def archive_of(name: str) -> bytes:
+    """Tiny archive of the layout of a public set: two images with their truths, and what else such an archive holds."""
+    import numpy as np
+    import tifffile
+    from PIL import Image
+
+    def file_of(array: np.ndarray, kind: str) -> bytes:
+        file = io.BytesIO()
+        if kind == "png":
+            Image.fromarray(array).save(file, "PNG")
+        else:
+            tifffile.imwrite(file, array, photometric="rgb" if array.ndim == 3 else "minisblack")
+        return file.getvalue()
+
+    grey = np.random.default_rng(0).integers(0, 255, (24, 32), dtype=np.uint8)
+    ids = (np.arange(24 * 32).reshape(24, 32) // 400).astype(np.uint16)
+    mask = np.zeros((24, 32, 3), np.uint8)
+    mask[2:5, 3:9], mask[10:14, 3:9], mask[20] = (0, 0, 255), (255, 0, 0), 77
+    files = {"README.md": b"read me", "LICENSE": b"MIT", "setup.py": b"not to be kept"}
+    if name == "emps":
+        for one in ("00655d9628", "0113230c21"):
+            files |= {f"images/{one}.png": file_of(grey, "png"), f"segmaps/{one}.png": file_of(ids, "png")}
+    else:
+        top, grey_file = "benchmark_segmentation_data", file_of(grey, "tif")
+        files |= {f"{top}/Super1/train/spot3.tif": grey_file, f"{top}/EBC1/val/04#3_S1.tif": grey_file}
+        files |= {f"{top}/Super1/train_annot/spot3_mask.tif": file_of(mask, "tif")}
+        files |= {f"{top}/EBC1/val_annot/04#3_S1.tif": file_of((ids > 0).astype(np.uint8), "tif")}
+        files |= {f"{top}/EBC1/test/alone.tif": grey_file, "examples/dog.jpeg": b"a dog"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.comment = COMMIT.encode()
+        for path, content in files.items():
+            zipped.writestr(zipfile.ZipInfo(f"{name}-{COMMIT}/{path}"), content)
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="session")
+def sample_server() -> Iterator[str]:
+    """Address of a server on this machine that gives out tiny public sets, without a length, as GitHub does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.strip("/").removesuffix(".zip")
+            if name not in ("emps", "nasa"):
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(archive_of(name))
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def public_sets(sample_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let the public sets come from that server; gives the folder that they are fetched into."""
+    from napari_matseg.core.samples import PUBLIC
+
+    for name, one in PUBLIC.items():
+        monkeypatch.setitem(PUBLIC, name, replace(one, address=f"{sample_server}/{name}.zip", commit=COMMIT))
+    monkeypatch.setenv("NAPARI_MATSEG_SAMPLES", str(tmp_path / "samples"))
+    return tmp_path / "samples"

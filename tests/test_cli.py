@@ -389,14 +389,10 @@ class TestInfo:
         put("a.png")
         status, out, _ = run("info", "a.png")
         assert status == 0
-        assert re.search(r"^pixel_size_nm +unknown$", out, re.MULTILINE)
+        assert re.search(r"^Pixel size +unknown$", out, re.MULTILINE)
 
 
 class TestTrain:
-    @pytest.fixture(autouse=True)
-    def quick_halo(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(training, "measure_halo", lambda *_: (16, 0.0))
-
     @pytest.fixture
     def recipe(self) -> Path:
         for i, name in enumerate("ab"):
@@ -441,15 +437,37 @@ class TestTrain:
         next(work)
         work.close()
         done: list[int] = []
-        advance = training._State.advance
+        advance = training.TrainState.advance
 
         def watched(state: Any, *batch: torch.Tensor) -> float:
             done.append(state.step + 1)
             return advance(state, *batch)
 
-        monkeypatch.setattr(training._State, "advance", watched)
+        monkeypatch.setattr(training.TrainState, "advance", watched)
         assert run("train", recipe, "-o", "out", *options)[0] == 0
         assert done == list(range(first, 3))
+
+    def test_folds(self, run: Run, recipe: Path) -> None:
+        status, out, err = run("train", recipe, "-o", "out", "--folds", "2", "--final")
+        assert (status, err) == (0, "")
+        lines = out.splitlines()
+        assert sorted(lines[:2]) == ["fold 1, validated on: a", "fold 2, validated on: b"] or sorted(lines[:2]) == [
+            "fold 1, validated on: b",
+            "fold 2, validated on: a",
+        ]
+        assert lines[3].split() == ["class", "iou", "iou_sd", "folds", "dice", "dice_sd"]
+        assert [line.split()[0] for line in lines[4:9]] == ["matrix", "a", "b", "mean", "pooled"]
+        assert lines[-2:] == ["out/noise-folds/report.json", "out/noise.safetensors: learnt from all of them"]
+        status, out, _ = run("train", recipe, "-o", "out", "--folds", "2", "--json")
+        assert json.loads(out) == {
+            name: value
+            for name, value in json.loads(Path("out/noise-folds/report.json").read_text()).items()
+            if name not in ("name", "recipe")
+        }
+
+    def test_final_alone(self, run: Run, recipe: Path) -> None:
+        status, _, err = run("train", recipe, "-o", "out", "--final")
+        assert (status, err) == (2, "--final goes with --folds; give both, or neither.\n")
 
 
 class TestDemo:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.settings import ClassSpec
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from napari_matseg.comparing import ClassComparison, ObjectComparison, compare_steps, save_comparison
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec, EvaluateSettings, MeasureSettings

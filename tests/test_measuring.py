@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
+from napari_matseg.core.measure import runs
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.errors import InputError
@@ -19,7 +19,6 @@ from napari_matseg.measuring import (
     Measured,
     measure_steps,
     put_together,
-    read_grains,
     size_rows,
     sizes_of,
 )
@@ -121,9 +120,15 @@ def test_planes_are_fields(classes_yx: np.ndarray) -> None:
     assert found.table["intensity_mean"].tolist() == [1.0] * 5
 
 
-def test_progress_comes_before_each_plane(classes_yx: np.ndarray) -> None:
+def test_progress_goes_through_the_planes(classes_yx: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "BAND", 20 * 60)
     stack = Micrograph(np.stack([classes_yx] * 3), "ZYX")
-    assert list(measure_steps(stack))[1:] == [Progress(i, 3, "measuring") for i in range(3)]
+    notes = [f"measuring plane {plane} of 3" for plane in (1, 1, 2, 2, 3, 3)]
+    whole = replace(stack, pixels=(stack.pixels == 2).astype(np.uint8))
+    assert list(measure_steps(whole))[1:] == [Progress(20 * i, 120, note) for i, note in enumerate(notes)]
+    assert [step.note for step in measure_steps(stack)][3:5] == ["measuring objects in several pieces plane 1 of 3"] * 2
+    steps = [step.done for step in measure_steps(stack, classes=CLASSES)][1:]
+    assert steps == list(range(0, 240, 20))
 
 
 def test_empty_labels_give_headed_tables(tmp_path: Path) -> None:
@@ -200,27 +205,6 @@ def test_what_cannot_be_measured(labels: np.ndarray, image: np.ndarray | None, m
 def test_values_that_are_no_class(classes_yx: np.ndarray) -> None:
     with pytest.raises(InputError, match=re.escape("values up to 2, but the classes are 0 to 1 (matrix, carbide)")):
         measure(classes_yx, classes=CLASSES[:2])
-
-
-def test_grains_from_ids_and_from_boundaries(tmp_path: Path) -> None:
-    grains = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((20, 20), int)).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "grains.tif", grains)
-    fields, size = read_grains([tmp_path / "grains.tif"], pixel_size_nm=(100.0, 100.0))
-    assert (fields[0] == grains).all()
-    assert size == (100.0, 100.0)
-    lines = np.zeros(grains.shape, np.uint8)
-    lines[:, 19:79:20] = lines[19:79:20] = 1
-    both = (ClassSpec(name="grain", colour=(0, 0, 0)), ClassSpec(name="boundary", colour=(255, 255, 255)))
-    write_labels(tmp_path / "lines.tif", lines, classes=both, pixel_size_nm=(100.0, 100.0))
-    for boundary in ("boundary", "1"):
-        (found,), size = read_grains([tmp_path / "lines.tif"], boundary)
-        assert len(np.unique(found[found > 0])) == 16
-    with pytest.raises(InputError, match="say which of them is the boundary"):
-        read_grains([tmp_path / "lines.tif"])
-    with pytest.raises(InputError, match="no class edge; its classes are grain, boundary"):
-        read_grains([tmp_path / "lines.tif"], "edge")
-    with pytest.raises(InputError, match="of unknown size and"):
-        read_grains([tmp_path / "grains.tif", tmp_path / "lines.tif"], "1")
 
 
 def test_objects_that_touch_are_told_apart_by_their_ids():

@@ -18,7 +18,7 @@ import napari_matseg
 from napari_matseg import MatsegError, Micrograph, SegmentSettings, pipeline, segment
 from napari_matseg.core import plan, predict
 from napari_matseg.core.checkpoints import Model, save_model
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.label_files import read_labels_info
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.provenance import hash_file
 from napari_matseg.core.read import read

@@ -20,7 +20,11 @@ from napari_matseg._version import __version__ as __version__
 if TYPE_CHECKING:
     from napari_matseg.comparing import compare, compare_steps, save_comparison
     from napari_matseg.core.checkpoints import available, load_model, read_card
+    from napari_matseg.core.encoders.sources import fetch_encoder
     from napari_matseg.core.evaluate import evaluate
+    from napari_matseg.core.exporting.bioimage import export_bioimage
+    from napari_matseg.core.exporting.onnx_write import export_onnx
+    from napari_matseg.core.importing import import_model
     from napari_matseg.core.metrics import Counts, Scores
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.core.prompt import PromptSession
@@ -28,8 +32,9 @@ if TYPE_CHECKING:
     from napari_matseg.core.read import read
     from napari_matseg.core.recipes import write_recipe
     from napari_matseg.errors import MatsegError
+    from napari_matseg.labelling import Uncertainty, label_next, save_uncertainty, uncertainty, uncertainty_steps
     from napari_matseg.measuring import Measured, measure, measure_steps, sizes_of
-    from napari_matseg.pipeline import Segmentation, save, segment, segment_steps, train
+    from napari_matseg.pipeline import Segmentation, cross_validate, save, segment, segment_steps, train
     from napari_matseg.prompting import Objects, find_steps, prompt_steps, save_objects
     from napari_matseg.reporting import save_measured
     from napari_matseg.running import replay, run
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
         Recipe,
         SegmentSettings,
         TrainSettings,
+        UncertaintySettings,
         read_recipe,
     )
 
@@ -60,10 +66,15 @@ _HOMES = {
     "MatsegError": "errors",
     "Segmentation": "pipeline",
     "evaluate": "core.evaluate",
+    "fetch_encoder": "core.encoders.sources",
+    "import_model": "core.importing",
+    "export_bioimage": "core.exporting.bioimage",
+    "export_onnx": "core.exporting.onnx_write",
     "save": "pipeline",
     "segment": "pipeline",
     "segment_steps": "pipeline",
     "train": "pipeline",
+    "cross_validate": "pipeline",
     "Objects": "prompting",
     "find_steps": "prompting",
     "prompt_steps": "prompting",
@@ -71,6 +82,11 @@ _HOMES = {
     "compare": "comparing",
     "compare_steps": "comparing",
     "save_comparison": "comparing",
+    "Uncertainty": "labelling",
+    "label_next": "labelling",
+    "save_uncertainty": "labelling",
+    "uncertainty": "labelling",
+    "uncertainty_steps": "labelling",
     "Measured": "measuring",
     "measure": "measuring",
     "measure_steps": "measuring",
@@ -86,6 +102,7 @@ _HOMES = {
     "Recipe": "settings",
     "SegmentSettings": "settings",
     "TrainSettings": "settings",
+    "UncertaintySettings": "settings",
     "read_recipe": "settings",
 }
 
@@ -107,11 +124,19 @@ __all__ = [
     "SegmentSettings",
     "Segmentation",
     "TrainSettings",
+    "Uncertainty",
+    "UncertaintySettings",
     "available",
     "compare",
     "compare_steps",
+    "cross_validate",
     "evaluate",
+    "export_bioimage",
+    "export_onnx",
+    "fetch_encoder",
     "find_steps",
+    "import_model",
+    "label_next",
     "load_model",
     "make_prompts",
     "measure",
@@ -126,10 +151,13 @@ __all__ = [
     "save_comparison",
     "save_measured",
     "save_objects",
+    "save_uncertainty",
     "segment",
     "segment_steps",
     "sizes_of",
     "train",
+    "uncertainty",
+    "uncertainty_steps",
     "write_recipe",
 ]
 

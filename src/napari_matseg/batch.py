@@ -74,9 +74,10 @@ class Batch:
         If there is no such model or device.
     """
 
-    def __init__(self, settings: SegmentSettings, out: Path) -> None:
+    def __init__(self, settings: SegmentSettings, out: Path, pixel_size_nm: float | None = None) -> None:
         self._settings = settings
         self._out = out
+        self._pixel_size_nm = pixel_size_nm
         self.model = load_model(settings.model, str(choose_device(settings.device)))
         self.names = [spec.name for spec in self.model.card.classes]
         self.counts: Counts | None = None
@@ -101,13 +102,14 @@ class Batch:
         InputError, OutputError, SettingsError
             If image or truth cannot be used, or the results cannot be written.
         """
-        micrograph = read(image)
+        micrograph = read(image, pixel_size_nm=self._pixel_size_nm)
         true = None if truth is None else self._read_truth(truth, micrograph, mapping)
         make_folder(self._out)
         result = yield from segment_steps(micrograph, self._settings, loaded=self.model, work=self._out)
         files = save(result, micrograph, self._out, image.stem)
         about: dict[str, Any] = {
             "fractions": result.record["fractions"],
+            "warnings": result.record["warnings"],
             "files": {what: str(path) for what, path in files.items()},
         }
         scores = None

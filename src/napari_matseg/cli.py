@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from napari_matseg import __version__, cli_measure, cli_points, cli_run
+from napari_matseg import (
+    __version__,
+    cli_convert,
+    cli_export,
+    cli_measure,
+    cli_points,
+    cli_run,
+    cli_samples,
+    cli_train,
+    cli_uncertainty,
+    cli_weights,
+)
 from napari_matseg.errors import InputError, MatsegError, SettingsError
 from napari_matseg.settings import SegmentSettings
-from napari_matseg.terminal import one_line, show
+from napari_matseg.terminal import one_line, show, warn
 
 if TYPE_CHECKING:
     from napari_matseg.batch import Batch
@@ -118,6 +129,7 @@ def segment(
     keep_data_bar: Annotated[
         bool, typer.Option("--keep-data-bar", help="Segment the instrument's data bar, too.")
     ] = not DEFAULTS.exclude_data_bar,
+    pixel_size: cli_points.PixelSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment micrographs: writes STEM_labels.tif, STEM_overlay.png and STEM_record.json for each."""
@@ -140,7 +152,7 @@ def segment(
             "exclude_data_bar": not keep_data_bar,
         },
     )
-    job = Batch(settings, out)
+    job = Batch(settings, out, pixel_size)
     mapping = None if truth_map is None else parse_mapping(truth_map, job.model.card.classes)
     failed = 0
     for image, true in zip(images, truths, strict=True):
@@ -152,6 +164,8 @@ def segment(
             failed += 1
             print(one_line(error), file=sys.stderr)
             continue
+        for warning in done.segmentation.record["warnings"]:
+            warn(f"{image}: beware: {warning}")
         if done.truth is not None and done.truth.note is not None:
             print(done.truth.note, file=sys.stderr)
         elif done.truth is None and not as_json:
@@ -162,23 +176,7 @@ def segment(
         raise InputError(f"{failed} of {len(images)} images failed, for the reasons above; the others are done.")
 
 
-@app.command()
-def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, on what, and how.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that the recipe's paths are relative to; else that of the recipe.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the model; else your own models.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an interrupted training.")] = False,
-) -> None:
-    """Train a model; a training that was interrupted goes on where it was."""
-    from napari_matseg.core.checkpoints import user_folder
-    from napari_matseg.pipeline import train_steps
-    from napari_matseg.settings import load_recipe
-
-    settings = load_recipe(recipe)
-    path = show(train_steps(settings, data or recipe.parent, out or user_folder(), resume=not fresh), settings.name)
-    print(f"{path}: segment with --model {path if out else settings.name}")
+cli_train.add_to(app)
 
 
 @app.command()
@@ -246,26 +244,26 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Print what is known of a micrograph: size, pixel size, data bar, instrument."""
+    from napari_matseg.core.facts import facts
     from napari_matseg.core.read import read
 
     micrograph = read(image)
-    known: dict[str, Any] = {
-        "file": str(image),
-        **micrograph.describe(),
-        "vendor": micrograph.vendor,
-        "metadata": micrograph.metadata,
-    }
     if as_json:
-        print(json.dumps(known, indent=2))
+        known = {"file": str(image), **micrograph.describe()}
+        print(json.dumps(known | {"vendor": micrograph.vendor, "metadata": micrograph.metadata}, indent=2))
         return
-    metadata = known.pop("metadata")
-    for key, value in (known | metadata).items():
-        print(f"{key:20} {'unknown' if value is None else value}")
+    for title, value in [("File", str(image)), *facts(micrograph)]:
+        print(f"{title:17} {value}")
 
 
 cli_points.add_to(app)
 cli_measure.add_to(app)
 cli_run.add_to(app)
+cli_convert.add_to(app)
+cli_export.add_to(app)
+cli_uncertainty.add_to(app)
+cli_samples.add_to(app)
+cli_weights.add_to(app)
 
 
 def _report(batch: Batch, as_json: bool) -> None:

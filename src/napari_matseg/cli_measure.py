@@ -78,13 +78,13 @@ def evaluate(
     from napari_matseg.comparing import ObjectComparison, compare_steps, save_comparison
     from napari_matseg.core.evaluate import classes_of
     from napari_matseg.core.export import to_json, write_csv
-    from napari_matseg.core.image_pairs import match_files
+    from napari_matseg.core.image_pairs import is_folder, match_files
     from napari_matseg.core.truth import parse_mapping
 
     settings = make_settings(EvaluateSettings, objects=objects, tolerance_px=tolerance_px)
     sizes = make_settings(MeasureSettings, quantity=quantity, weighting=weighting, edge=edge)
     pairs = [(prediction, truth)]
-    if prediction.is_dir() or truth.is_dir():
+    if is_folder(prediction) or is_folder(truth):
         pairs = match_files(prediction, truth, prefer=OBJECT_FILES if objects else CLASS_FILES)
     classes = None
     if not objects and (model is not None or truth_map is not None):
@@ -195,14 +195,14 @@ def grains(
 ) -> None:
     """Give the ASTM E112 grain size number, each file being a field of one specimen."""
     from napari_matseg.core.export import write_csv
+    from napari_matseg.core.measure.grain_files import read_grains_steps
     from napari_matseg.core.measure.grains import intercept, planimetric
-    from napari_matseg.measuring import read_grains
 
     methods = {"planimetric": (planimetric,), "intercept": (intercept,), "both": (planimetric, intercept)}
     if method not in methods:
         raise SettingsError(f"method: must be planimetric, intercept or both, not {method}.")
     size = None if pixel_size is None else (pixel_size, pixel_size)
-    fields, size = read_grains(labels, boundary, size)
+    fields, size = show(read_grains_steps(labels, boundary, size), labels[0].name)
     found: list[GrainSize] = [measure(fields, size) for measure in methods[method]]
     rows = [one.to_dict() for one in found]
     if csv is not None:

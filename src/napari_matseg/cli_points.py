@@ -211,12 +211,9 @@ def _work(
 
 
 def _read(image: Path, pixel_size: float | None) -> Micrograph:
-    from dataclasses import replace
-
     from napari_matseg.core.read import read
 
-    micrograph = read(image)
-    return micrograph if pixel_size is None else replace(micrograph, pixel_size_nm=(pixel_size, pixel_size))
+    return read(image, pixel_size_nm=pixel_size)
 
 
 def _check_names(images: list[Path], given: list[Path], out: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from napari_matseg.core.agreement.comparisons import (
     predicted_objects,
     sum_of,
 )
-from napari_matseg.core.evaluate import classes_of, read_pair
-from napari_matseg.core.export import find_labels_info, make_folder, write_csv, write_json
-from napari_matseg.core.progress import Progress, finish
+from napari_matseg.core.agreement.large import compare_large_classes_steps, in_parts, large_objects_steps
+from napari_matseg.core.evaluate import classes_of, read_pair, segmented_rows
+from napari_matseg.core.export import make_folder, write_csv, write_json
+from napari_matseg.core.label_files import find_labels_info
+from napari_matseg.core.progress import Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_run
 from napari_matseg.core.read import read
 from napari_matseg.core.truth_drawn import kind_of
@@ -28,11 +31,13 @@ from napari_matseg.errors import InputError
 from napari_matseg.settings import EvaluateSettings, MeasureSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import ClassSpec, Colour
 
+ObjectPlane = tuple[Any, Any, "np.ndarray | None"]
+"""Labels predicted and true, shape (height, width), and the pixels that count."""
 __all__ = ["ClassComparison", "ObjectComparison", "compare", "compare_steps", "save_comparison"]
 
 
@@ -141,10 +146,20 @@ def _compare_classes(
     images = []
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
-        pair = read_pair(prediction, truth, classes, mapping=mapping)
-        size = pixel_size_nm or read(prediction).pixel_size_nm
+        drawn = read(prediction, find_bar=False)
+        size = pixel_size_nm or drawn.pixel_size_nm
         if size is None and kind_of(truth) is None:
-            size = read(truth).pixel_size_nm
+            size = read(truth, find_bar=False).pixel_size_nm
+        if in_parts(drawn, prediction, truth):
+            true = read(truth, find_bar=False)
+            rows = segmented_rows(prediction)
+            work = compare_large_classes_steps(
+                drawn, true, classes, settings, mapping=mapping, rows=rows, pixel_size_nm=size
+            )
+            with closing(work):
+                images.append((yield from of_planes(work, done, len(pairs), "image")))
+            continue
+        pair = read_pair(prediction, truth, classes, mapping=mapping)
         images.append(compare_classes(pair, names, settings, name=str(prediction), pixel_size_nm=size))
     together: ClassComparison = sum_of(images)
     return together
@@ -160,17 +175,42 @@ def _compare_objects(
     notes: list[str] = []
     for done, (prediction, truth) in enumerate(pairs):
         yield Progress(done, len(pairs), prediction.name)
-        drawn = read(prediction)
-        planes = _object_planes(drawn, prediction, truth, measure, notes)
+        drawn = read(prediction, find_bar=False)
+        planes: Iterable[ObjectPlane]
+        if in_parts(drawn, prediction, truth):
+            work = _large_planes(drawn, prediction, truth, measure, notes)
+            with closing(work):
+                planes = yield from of_planes(work, done, len(pairs), "image")
+        else:
+            planes = _object_planes(drawn, prediction, truth, measure, notes)
         size = pixel_size_nm or drawn.pixel_size_nm
         images.append(compare_objects(planes, settings, measure, name=str(prediction), pixel_size_nm=size))
     together: ObjectComparison = sum_of(images)
     return replace(together, notes=tuple(dict.fromkeys(notes)))
 
 
+def _large_planes(
+    drawn: Micrograph, prediction: Path, truth: Path, measure: MeasureSettings, notes: list[str]
+) -> Generator[Progress, None, list[ObjectPlane]]:
+    """Take objects plane by plane from files, of which some rows are read at a time, and note how."""
+    rows = (segmented_rows(prediction) if measure.exclude_data_bar else None) or slice(0, drawn.shape_yx[0])
+    true = read(truth, find_bar=False)
+    if true.pixels.shape != drawn.pixels.shape:
+        raise InputError(
+            f"{truth}: shape {true.pixels.shape} is not that of {prediction}, {drawn.pixels.shape}; "
+            "give the truth of this image, neither cropped nor scaled."
+        )
+    sides = []
+    for labels, is_truth in ((drawn, False), (true, True)):
+        planes, note = yield from large_objects_steps(labels, rows, truth=is_truth)
+        sides.append(planes)
+        notes += [note] if note else []
+    return [(predicted, of, None) for predicted, of in zip(*sides, strict=True)]
+
+
 def _object_planes(
     drawn: Micrograph, prediction: Path, truth: Path, measure: MeasureSettings, notes: list[str]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+) -> Iterator[ObjectPlane]:
     """Read objects plane by plane as `compare_objects` takes them, and note how."""
     pixels = np.asarray(drawn.pixels)
     if drawn.is_colour or pixels.dtype.kind not in "bui":

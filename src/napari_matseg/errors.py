@@ -5,7 +5,16 @@ Anything raised from here is shown to the user as one line. Everything else is a
 
 
 class MatsegError(Exception):
-    """A mistake that the user can mend; the message names the file, what is wrong and what to do."""
+    """A mistake that the user can mend; the message names the file, what is wrong and what to do.
+
+    Parameters
+    ----------
+    message : str
+        What cannot be printed in it, as names in damaged files may hold, is escaped: it stays one line.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in message))
 
 
 class InputError(MatsegError):

@@ -1,25 +1,23 @@
 """From labels to tables, size distributions and phase fractions; `reporting` writes them to files.
 
-Plane by plane, each of which is a field: what several fields give is put together last, so that the correction for the
-edge is each field's own.
+Plane by plane, each of which is a field (`core.measure.field`): what several fields give is put together last, so that
+the correction for the edge is each field's own.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import find_labels_info
-from napari_matseg.core.labels import label_objects
-from napari_matseg.core.measure.fractions import one_field_std, phase_fractions
-from napari_matseg.core.measure.grains import grains_of
-from napari_matseg.core.measure.shapes import measure_objects
+from napari_matseg.core.label_files import find_labels_info
+from napari_matseg.core.measure.field import Field, field_steps, measured_rows
+from napari_matseg.core.measure.fractions import phase_fractions
 from napari_matseg.core.measure.sizes import Sizes, pool, size_distribution
-from napari_matseg.core.measure.spacing import mean_free_path, nearest_neighbours
-from napari_matseg.core.progress import Progress, finish
+from napari_matseg.core.progress import Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_image, describe_run
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.errors import InputError
@@ -35,48 +33,6 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import ClassSpec
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """What one plane of labels came to.
-
-    Attributes
-    ----------
-    name : str
-        Of the file or the image, with the plane if there are several.
-    table : DataFrame
-        One row for each object, as `core.measure.shapes.measure_objects` gives it.
-    shape_yx : (int, int)
-        Height and width of what was measured, in pixels.
-    first_row : int
-        Row of the plane at which it begins.
-    pixel_size_nm : (float, float) or None
-        Height and width of a pixel.
-    classes : tuple of ClassSpec
-        Empty where the labels are objects without classes.
-    pixels : int64 array, shape (classes,), or None
-        Of each class.
-    std : float64 array, shape (classes,), or None
-        Standard error of each class's area fraction, from this field alone.
-    spacing : tuple of dict
-        Mean free path and nearest neighbours of each class but 0, or of all objects: rows of a table.
-    """
-
-    name: str
-    table: DataFrame
-    shape_yx: tuple[int, int]
-    first_row: int
-    pixel_size_nm: tuple[float, float] | None
-    classes: tuple[ClassSpec, ...] = ()
-    pixels: NDArray[np.int64] | None = None
-    std: NDArray[np.float64] | None = None
-    spacing: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(spec.name for spec in self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +110,9 @@ def measure_steps(
     pixel_size_nm: tuple[float, float] | None = None,
     instances: np.ndarray | Micrograph | None = None,
 ) -> Generator[Progress, None, Measured]:
-    """Measure the objects and phases in labels, as a generator: it yields `Progress` after each plane.
+    """Measure the objects and phases in labels, as a generator that yields `Progress`; closing it cancels.
+
+    What lies in files stays there: some rows are read at a time, so that labels may be larger than the memory.
 
     Parameters
     ----------
@@ -193,16 +151,31 @@ def measure_steps(
             f"{(*drawn.shape_planes, *drawn.shape_yx)}; give the image that the labels were made of."
         )
     parted = None if instances is None else as_micrograph(instances)
+    if parted is not None and tuple(parted.pixels.shape) != tuple(drawn.pixels.shape):
+        raise InputError(
+            f"{parted.name}: has shape {tuple(parted.pixels.shape)}, and the classes {tuple(drawn.pixels.shape)}; "
+            "give the objects of the same image."
+        )
     named, made = find_labels_info(drawn.source)
     specs = tuple(named or ()) if classes is None else tuple(classes)
     size = pixel_size_nm or drawn.pixel_size_nm or (None if seen is None else seen.pixel_size_nm)
-    rows = _rows(drawn, seen, made) if settings.exclude_data_bar else slice(0, drawn.shape_yx[0])
+    rows = measured_rows(drawn, seen, made) if settings.exclude_data_bar else slice(0, drawn.shape_yx[0])
     fields = []
     for plane in range(drawn.n_planes):
-        yield Progress(plane, drawn.n_planes, "measuring")
-        image_yx = None if seen is None else seen.plane(plane)[0]
-        ids_yx = None if parted is None else parted.plane(plane)[0]
-        fields.append(_field(drawn, plane, image_yx, specs, rows, size, ids_yx))
+        name = drawn.name if drawn.source is None else drawn.source.name
+        work = field_steps(
+            drawn.view(plane),
+            name if drawn.n_planes == 1 else f"{name}, plane {plane}",
+            image_yx=None if seen is None else seen.view(plane),
+            ids_yx=None if parted is None else parted.view(plane),
+            specs=specs,
+            rows=rows,
+            pixel_size_nm=size,
+            plane=plane,
+            source=drawn.name,
+        )
+        with closing(work):
+            fields.append((yield from of_planes(work, plane, drawn.n_planes)))
     record = {
         "format": 1,
         "job": "measure",
@@ -274,73 +247,6 @@ def put_together(measured: Sequence[Measured]) -> Measured:
     return Measured(tuple(field for one in measured for field in one.fields), record)
 
 
-def read_grains(
-    labels: Sequence[str | Path],
-    boundary: str | None = None,
-    pixel_size_nm: tuple[float, float] | None = None,
-) -> tuple[list[np.ndarray], tuple[float, float] | None]:
-    """Read fields of grains.
-
-    Parameters
-    ----------
-    labels : sequence of path
-        Labels of grains; or of classes, of which one is the boundary between grains. Each plane is a field.
-    boundary : str, optional
-        Name or number of that class.
-    pixel_size_nm : (float, float), optional
-        Where the files do not state it or are wrong.
-
-    Returns
-    -------
-    fields : list of array, shape (height, width)
-        Labels of grains, for `core.measure.grains`.
-    pixel_size_nm : (float, float) or None
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, has no such class, or the pixel sizes of files differ.
-    """
-    fields: list[np.ndarray] = []
-    sizes: dict[tuple[float, float] | None, str] = {}
-    for path in labels:
-        drawn = as_micrograph(path, find_bar=False)
-        named, made = find_labels_info(drawn.source)
-        rows = _rows(drawn, None, made)
-        sizes.setdefault(pixel_size_nm or drawn.pixel_size_nm, drawn.name)
-        if boundary is None and named is not None:
-            raise InputError(
-                f"{drawn.name}: holds classes ({', '.join(spec.name for spec in named)}), not grains; say which of "
-                "them is the boundary between grains."
-            )
-        for plane in range(drawn.n_planes):
-            labels_yx = drawn.plane(plane)[0][rows]
-            if boundary is not None:
-                labels_yx = grains_of(labels_yx == _class_id(boundary, named, drawn.name))
-            fields.append(labels_yx)
-    if len(sizes) > 1:
-        one, other = list(sizes.items())[:2]
-        raise InputError(
-            f"{one[1]} has pixels of {_say(one[0])} and {other[1]} of {_say(other[0])}; "
-            "give fields of one magnification, or the pixel size."
-        )
-    return fields, next(iter(sizes), None)
-
-
-def _class_id(wanted: str, classes: Sequence[ClassSpec] | None, name: str) -> int:
-    names = [spec.name for spec in classes or ()]
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.isdecimal() and (not names or int(wanted) < len(names)):
-        return int(wanted)
-    known = f"its classes are {', '.join(names)}" if names else "its classes have no names, so give a number"
-    raise InputError(f"{name}: there is no class {wanted}; {known}.")
-
-
-def _say(pixel_size_nm: tuple[float, float] | None) -> str:
-    return "unknown size" if pixel_size_nm is None else f"{pixel_size_nm[0]:g} x {pixel_size_nm[1]:g} nm"
-
-
 def _groups(field: Field, table: DataFrame, by: str) -> Iterator[tuple[str, DataFrame]]:
     if by == "class" and field.class_names:
         # A class without objects has been looked for all the same.
@@ -348,63 +254,3 @@ def _groups(field: Field, table: DataFrame, by: str) -> Iterator[tuple[str, Data
             yield name, table[table["class"] == name]
     else:
         yield (field.name if by == "file" else "all"), table
-
-
-def _rows(labels: Micrograph, image: Micrograph | None, made: dict[str, Any] | None) -> slice:
-    """Rows that were segmented, as far as labels or image know."""
-    if made is not None and made.get("segmented_rows"):
-        return slice(*made["segmented_rows"])
-    if labels.data_bar is None and image is not None:
-        return image.content_rows
-    return labels.content_rows
-
-
-def _field(
-    labels: Micrograph,
-    plane: int,
-    image_yx: np.ndarray | None,
-    specs: tuple[ClassSpec, ...],
-    rows: slice,
-    size: tuple[float, float] | None,
-    ids_yx: np.ndarray | None,
-) -> Field:
-    labels_yx = labels.plane(plane)[0]
-    if labels_yx.dtype.kind == "i" and labels_yx.min() < 0:
-        raise InputError(f"{labels.name}: holds negative ids; make them positive, with 0 for what is no object.")
-    names = tuple(spec.name for spec in specs)
-    classes_yx, pixels, std = None, None, None
-    if names:
-        classes_yx = labels_yx
-        if int(classes_yx.max()) >= len(names):
-            raise InputError(
-                f"{labels.name}: has values up to {classes_yx.max()}, but the classes are 0 to {len(names) - 1} "
-                f"({', '.join(names)}); say that the labels are objects, or name the model that they are from."
-            )
-        inside = np.zeros_like(classes_yx)
-        inside[rows] = classes_yx[rows]
-        labels_yx = label_objects(inside) if ids_yx is None else ids_yx
-        pixels = np.bincount(classes_yx[rows].ravel(), minlength=len(names)).astype(np.int64)
-        std = one_field_std(classes_yx[rows], len(names))
-    table = measure_objects(
-        labels_yx, image_yx, pixel_size_nm=size, classes_yx=classes_yx, class_names=names, rows=rows, plane=plane
-    )
-    name = labels.name if labels.source is None else labels.source.name
-    if labels.n_planes > 1:
-        name = f"{name}, plane {plane}"
-    shape = rows.stop - rows.start, labels.shape_yx[1]
-    phases = {"all objects": (labels_yx[rows] > 0, table)}
-    if classes_yx is not None:
-        phases = {
-            class_name: (classes_yx[rows] == i, table[table["class"] == class_name])
-            for i, class_name in enumerate(names[1:], start=1)
-        }
-    spacing = tuple(
-        {
-            "file": name,
-            "of": what,
-            **mean_free_path(phase_yx, size).to_dict(),
-            **nearest_neighbours(objects, shape, size, first_row=rows.start).to_dict(),
-        }
-        for what, (phase_yx, objects) in phases.items()
-    )
-    return Field(name, table, shape, rows.start, size, specs, pixels, std, spacing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,13 +17,16 @@ from pydantic import ValidationError
 
 from napari_matseg.core.checkpoints import Model, load_model
 from napari_matseg.core.devices import choose_device, choose_dtype
-from napari_matseg.core.export import make_folder, overlay_rgb, write_json, write_labels, write_png
+from napari_matseg.core.export import make_folder, write_json, write_png
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.labels import label_objects
 from napari_matseg.core.large.steps import default_work, large_steps
 from napari_matseg.core.large.stores import write_labels_zarr
+from napari_matseg.core.likeness import warn_of
 from napari_matseg.core.maps import make_maps
+from napari_matseg.core.overlay import overlay_rgb
 from napari_matseg.core.pixels import LazyPixels
-from napari_matseg.core.progress import Progress, finish, of_planes
+from napari_matseg.core.progress import Arrived, Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_image, describe_model, describe_run
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.errors import SettingsError
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from napari_matseg.core.folds import CrossValidation
     from napari_matseg.core.large.steps import Large, RunBands
+    from napari_matseg.core.maps import Maps
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.core.pixels import Box
     from napari_matseg.core.train import TrainProgress
@@ -119,6 +124,8 @@ def segment_steps(
 ) -> Generator[Progress, None, Segmentation]:
     """Segment as `segment` does, as a generator: it yields `Progress` after each tile; closing it cancels.
 
+    What is final of the classes comes as `Arrived`, and can be shown while the rest is computed.
+
     With `run_bands`, the bands of a large micrograph get done as that says; see `core.large.steps.large_steps`.
     """
     started = time.perf_counter()
@@ -158,6 +165,7 @@ def segment_steps(
         "fractions": {
             spec.name: n / sum(found.pixels) for spec, n in zip(model.card.classes, found.pixels, strict=True)
         },
+        "warnings": warn_of(model.card, micrograph, rows, found.planes[0]),
         "seconds": round(time.perf_counter() - started, 3),
         **describe_run(),
     }
@@ -185,7 +193,8 @@ def _in_memory(
     """Segment plane by plane."""
     shape = (*micrograph.shape_planes, *micrograph.shape_yx)
     n_classes = len(model.card.classes)
-    classes = np.zeros((micrograph.n_planes, *micrograph.shape_yx), dtype=np.uint8)
+    whole = np.zeros(shape, dtype=np.uint8)
+    classes = whole.reshape(micrograph.n_planes, *micrograph.shape_yx)
     instances = np.zeros(classes.shape, dtype=np.uint32) if settings.instances else None
     probabilities = None
     if settings.probabilities:
@@ -197,7 +206,7 @@ def _in_memory(
         image_cyx = micrograph.plane(index, model.card.architecture.in_channels)[:, rows]
         done = make_maps(image_cyx, micrograph.name, model, settings, device, dtype)
         with closing(done):
-            found = yield from of_planes(done, index, micrograph.n_planes)
+            found = yield from _arriving(of_planes(done, index, micrograph.n_planes), index, rows, classes, whole)
         classes[index, rows] = found.classes_yx
         if probabilities is not None:
             probabilities[index, :, rows] = found.probabilities_cyx
@@ -206,12 +215,29 @@ def _in_memory(
         planes.append(found.record)
         pixels = [n + int(np.count_nonzero(found.classes_yx == i)) for i, n in enumerate(pixels)]
     return _Whole(
-        classes.reshape(shape),
+        whole,
         None if instances is None else instances.reshape(shape),
         None if probabilities is None else probabilities.reshape(*micrograph.shape_planes, *probabilities.shape[1:]),
         planes,
         pixels,
     )
+
+
+def _arriving(
+    work: Generator[Progress, None, Maps], plane: int, rows: slice, classes: np.ndarray, whole: np.ndarray
+) -> Generator[Progress, None, Maps]:
+    """Put what arrives of a plane into the result at once."""
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as stop:
+            found: Maps = stop.value
+            return found
+        if isinstance(step, Arrived):
+            classes[plane, rows][step.rows, step.columns] = step.classes[step.rows, step.columns]
+            there = slice(rows.start + step.rows.start, rows.start + step.rows.stop)
+            step = replace(step, plane=plane, rows=there, classes=whole)
+        yield step
 
 
 def train(recipe: TrainSettings | PromptTrainSettings | str | Path, data: str | Path, out: str | Path) -> Path:
@@ -239,14 +265,48 @@ def train(recipe: TrainSettings | PromptTrainSettings | str | Path, data: str | 
     return finish(train_steps(settings, Path(data), Path(out)))
 
 
+def cross_validate(
+    recipe: TrainSettings | str | Path, data: str | Path, out: str | Path, folds: int, *, final: bool = False
+) -> CrossValidation:
+    """Train a model for each fold of the images, and try it on that; see `core.folds.fold_steps`.
+
+    Parameters
+    ----------
+    recipe : TrainSettings, or path of a YAML file with their fields
+    data : path
+        Folder that the recipe's paths are relative to.
+    out : path
+        Folder for the models and the report.
+    folds : int
+        At least 2.
+    final : bool
+        Also train a model on all images.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    MatsegError
+        If recipe, data or folder cannot be used.
+    """
+    from napari_matseg.core.folds import fold_steps
+
+    settings = load_recipe(Path(recipe)) if isinstance(recipe, str | Path) else recipe
+    if not isinstance(settings, TrainSettings):
+        raise SettingsError(f"{recipe}: folds are for models that know classes; train it without.")
+    return finish(fold_steps(settings, Path(data), Path(out), folds, final=final))
+
+
 def train_steps(
-    settings: TrainSettings | PromptTrainSettings, data: Path, out: Path, *, resume: bool = True
+    settings: TrainSettings | PromptTrainSettings, data: Path, out: Path, *, resume: bool = True, workers: int = 0
 ) -> Generator[TrainProgress, None, Path]:
     """Train what the settings are for: see `core.train.train_steps` and `core.prompt_train.prompt_train_steps`."""
     if isinstance(settings, TrainSettings):
         from napari_matseg.core import train
 
-        return train.train_steps(settings, data, out, resume=resume)
+        return train.train_steps(settings, data, out, resume=resume, workers=workers)
     from napari_matseg.core.prompt_train import prompt_train_steps
 
     return prompt_train_steps(settings, data, out, resume=resume)

@@ -13,8 +13,10 @@ import numpy as np
 from napari_matseg.core.assembly import Assembly
 from napari_matseg.core.centres import detect_steps
 from napari_matseg.core.everything import everything_steps
-from napari_matseg.core.export import make_folder, overlay_rgb, write_csv, write_json, write_labels, write_png
+from napari_matseg.core.export import make_folder, write_csv, write_json, write_png
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.object_table import object_table
+from napari_matseg.core.overlay import overlay_rgb
 from napari_matseg.core.point_files import PointTable, write_points
 from napari_matseg.core.progress import Progress, of_planes
 from napari_matseg.core.prompt import PromptSession

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import make_folder, write_csv, write_json
+from napari_matseg.core.export import make_folder, write_csv, write_json, write_rows
 from napari_matseg.core.figures.plot import save_plot
+from napari_matseg.core.large.rows import plane_of
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.measuring import size_rows, sizes_of
 from napari_matseg.settings import MeasureSettings
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.measuring import Measured
 
+ROWS = 10_000
+"""Of a table that are written together: as Python's own numbers they take many times the room."""
 PLOTTED = {"size": "Size distribution", "fraction": "Phase fractions"}
 ENDINGS = ("_measurements.csv", "_sizes.csv", "_spacing.csv", "_fractions.csv", "_measured.json")
 
@@ -151,7 +155,7 @@ def save_report(
     path = folder / f"{stem}_report.html"
     drawn, seen = as_micrograph(labels, find_bar=False), None if image is None else as_micrograph(image)
     field = measured.fields[0]
-    labels_yx = drawn.plane()[0]
+    labels_yx = plane_of(drawn)
     tables: dict[str, Any] = {
         f"Sizes of {row['name']}" if row["of"] == "class" else "Sizes": {
             name: value for name, value in row.items() if name not in ("of", "name")
@@ -165,7 +169,7 @@ def save_report(
     write_report(
         path,
         stem,
-        np.zeros_like(labels_yx) if seen is None else seen.plane()[0],
+        np.broadcast_to(np.uint8(0), labels_yx.shape) if seen is None else plane_of(seen),
         labels_yx,
         classes=field.classes or None,
         pixel_size_nm=field.pixel_size_nm,
@@ -187,7 +191,8 @@ def write_table(path: Path, table: DataFrame) -> None:
     OutputError
         If it cannot be written.
     """
-    write_csv(path, rows_of(table), columns=[str(name) for name in table.columns])
+    parts = (rows_of(table.iloc[first : first + ROWS]) for first in range(0, len(table), ROWS))
+    write_rows(path, chain.from_iterable(parts), [str(name) for name in table.columns])
 
 
 def rows_of(table: DataFrame) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from napari_matseg.core.checkpoints import save_model
 from napari_matseg.core.evaluate import classes_of, evaluate
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.errors import InputError, SettingsError
 from napari_matseg.settings import ClassSpec
 

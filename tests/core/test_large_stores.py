@@ -11,8 +11,8 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_matseg.core import export
-from napari_matseg.core.export import find_labels_info, read_labels_info, write_labels
+from napari_matseg.core import label_files
+from napari_matseg.core.label_files import find_labels_info, read_labels_info, write_labels
 from napari_matseg.core.large import stores
 from napari_matseg.core.large.stores import StoredLabels, replacing_folder, store_steps, write_labels_zarr
 from napari_matseg.core.pixels import LazyPixels
@@ -29,7 +29,7 @@ RECORD = {"job": "segment", "n": 3, "nothing": None}
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "CHUNK", 16)
     monkeypatch.setattr(stores, "SMALLEST", 16)
-    monkeypatch.setattr(export, "LARGE_TILE", 16)
+    monkeypatch.setattr(label_files, "LARGE_TILE", 16)
 
 
 def labels_of(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
@@ -117,7 +117,7 @@ def test_tiff_of_a_store_is_tiled_with_smaller_copies(tmp_path, shape, axes):
 
 def test_much_is_written_as_bigtiff(tmp_path, monkeypatch):
     of_store = stored(tmp_path / "a.zarr", labels_of((50, 37)))
-    monkeypatch.setattr(export, "CLASSIC_LIMIT", 1000)
+    monkeypatch.setattr(label_files, "CLASSIC_LIMIT", 1000)
     write_labels(tmp_path / "a.tif", of_store)
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert tif.is_bigtiff

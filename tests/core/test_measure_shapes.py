@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import pdist
 from skimage.measure import regionprops_table
 
-from napari_matseg.core.measure import shapes as module
+from napari_matseg.core.labels import label_objects
+from napari_matseg.core.measure import runs as module
 from napari_matseg.core.measure.shapes import measure_objects
 from napari_matseg.errors import InputError
 
@@ -312,15 +313,18 @@ class Recorder:
 
 
 class TestLaziness:
-    def test_each_row_is_read_once_and_few_at_a_time(self, scene, monkeypatch):
+    @pytest.mark.parametrize("in_one_piece", [True, False])
+    def test_few_rows_are_read_at_a_time_and_twice_only_for_pieces(self, scene, monkeypatch, in_one_piece):
         monkeypatch.setattr(module, "BAND", 5 * scene[0].shape[1])
+        if in_one_piece:
+            scene = label_objects(scene[2]), *scene[1:]
         lazy = [Recorder(array) for array in scene]
         found = measure_objects(lazy[0], lazy[1], classes_yx=lazy[2], rows=slice(3, 50))
         pd.testing.assert_frame_equal(
             found, measure_objects(scene[0], scene[1], classes_yx=scene[2], rows=slice(3, 50))
         )
         for array in lazy:
-            assert [y for rows in array.asked for y in rows] == list(range(3, 50))
+            assert [y for rows in array.asked for y in rows] == list(range(3, 50)) * (1 if in_one_piece else 2)
             assert max(map(len, array.asked)) == 5
 
     def test_memory_mapped_and_dask_arrays_are_as_good(self, scene, tmp_path):

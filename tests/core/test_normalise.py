@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
 
 from napari_matseg.core import normalise
 from napari_matseg.core.normalise import GreyScale, grey_scale
+from napari_matseg.errors import SettingsError
 from napari_matseg.settings import NormaliseSettings
 
 DTYPES = ["bool", "uint8", "uint16", ">u2", "int8", "int16", "uint32", "int32", "float16", "float32", "float64"]
@@ -159,3 +163,43 @@ def test_of_large_float_images_a_sample_is_enough(monkeypatch):
     image = np.random.default_rng(0).normal(size=(1, 400, 300))
     scale = grey_scale(image)
     assert (scale.low[0], scale.high[0]) == pytest.approx(tuple(np.percentile(image, (1, 99))), abs=0.1)
+
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+def test_mean_and_deviation_of_eight_bits_are_of_the_whole_range() -> None:
+    image = np.random.default_rng(0).integers(100, 140, (3, 8, 9), dtype=np.uint8)
+    found = grey_scale(image, NormaliseSettings(mean=MEAN, std=STD)).apply(image)
+    expected = (image / 255 - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_other_depths_are_stretched_first(dtype: type) -> None:
+    image = (np.arange(200, dtype=np.float64).reshape(1, 10, 20) + 50).astype(dtype)
+    settings = NormaliseSettings(mean=(0.4,), std=(0.2,), low=0, high=100)
+    found = grey_scale(image, settings).apply(image)
+    np.testing.assert_allclose(
+        found, np.clip((np.linspace(0, 1, 200).reshape(1, 10, 20) - 0.4) / 0.2, -3, 3), atol=1e-5
+    )
+
+
+def test_one_mean_is_of_all_channels() -> None:
+    image = np.zeros((3, 4, 4), np.uint8)
+    assert grey_scale(image, NormaliseSettings(mean=(0.5,), std=(0.5,))).low == (0, 0, 0)
+    with pytest.raises(SettingsError, match="mean and std are of 3 channels and the network takes 1"):
+        grey_scale(image[:1], NormaliseSettings(mean=MEAN, std=STD))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"mean": MEAN}, "mean and std go together"),
+        ({"mean": MEAN, "std": (0.1,)}, "mean and std must be as many"),
+        ({"mean": (0.5,), "std": (0.0,)}, "std above 0"),
+    ],
+)
+def test_statistics_that_make_no_sense(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        NormaliseSettings(**values)

@@ -23,6 +23,7 @@ def test_an_image_in_memory():
         "axes": "ZYX",
         "dtype": "uint16",
         "pixel_size_nm": [2.5, 3.0],
+        "pixel_size_from": None,
         "data_bar_rows": [4, 5],
         "data_bar_from": None,
     }

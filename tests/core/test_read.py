@@ -182,8 +182,8 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, problem):
     with pytest.raises(InputError, match=problem) as caught:
         read(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    assert message.startswith(f"{path}: ".replace("\0", "\\x00"))
+    assert message.isprintable()
 
 
 def test_permission_is_named(tmp_path, monkeypatch):
@@ -201,6 +201,15 @@ def test_a_picture_too_large_to_be_decoded_as_a_whole_is_refused(tmp_path, monke
     monkeypatch.setattr(module, "MOST_BYTES", 1000)
     with pytest.raises(InputError, match=r"47 x 31 pixels are too many.*save it as a tiled TIFF"):
         read(tmp_path / "image.png")
+
+
+def test_a_jpeg_of_endless_scans_is_refused(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "image.jpg", progressive=True)
+    raw = (tmp_path / "image.jpg").read_bytes()
+    scan = raw[raw.rfind(b"\xff\xda") : -2]
+    (tmp_path / "image.jpg").write_bytes(raw[:-2] + scan * 1001 + raw[-2:])
+    with pytest.raises(InputError, match="has more than 1000 scans of one image; save it again as PNG or TIFF"):
+        read(tmp_path / "image.jpg")
 
 
 def test_memory_that_ends_is_named(tmp_path, monkeypatch):

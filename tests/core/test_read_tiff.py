@@ -309,6 +309,15 @@ def test_absurd_dimensions_are_refused(path, options):
     refused(path, "claims|damaged")
 
 
+def test_much_out_of_a_few_bytes_is_refused(path):
+    tifffile.imwrite(path, GREY * 0, compression="zstd")
+    for code in (256, 257, 278):
+        patched(path, code, 20_000)
+    refused(
+        path, "claims 20000 x 20000 pixels in blocks of 381 MiB, of which a few bytes are stored; save it as a tiled"
+    )
+
+
 def test_a_strip_that_no_memory_holds_is_refused(path, monkeypatch):
     monkeypatch.setattr(tiff_planes, "MOST_BYTES_PER_BLOCK", 1000)
     tifffile.imwrite(path, GREY, compression="deflate")
@@ -396,6 +405,23 @@ def test_xml_with_entities_is_not_parsed(path):
     tifffile.imwrite(path, GREY, description=bomb, metadata=None)
     check(path, GREY, "YX")
     assert read(path).metadata == {}
+
+
+@pytest.mark.parametrize("claim", ['SizeZ="1000000000"', 'SizeT="1000000" SizeC="5000"', 'PlaneCount="387420489"'])
+def test_planes_that_are_only_claimed_cost_nothing(path, claim):
+    in_data = claim if claim.startswith("Plane") else ""
+    sizes = "".join(f' Size{axis}="1"' for axis in "ZCT" if f"Size{axis}" not in claim)
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        f'DimensionOrder="XYZCT" Type="uint8" SizeX="83" SizeY="61" {claim if not in_data else ""}{sizes} '
+        f'PhysicalSizeX="2" PhysicalSizeY="2"><TiffData IFD="0" {in_data}/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(path, GREY, description=xml, metadata=None)
+    tracemalloc.start()
+    check(path, GREY, "YX")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert read(path).pixel_size_nm == (2000, 2000)
 
 
 def test_files_that_a_file_names_are_not_opened(tmp_path):

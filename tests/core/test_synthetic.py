@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.label_files import read_labels_info
 from napari_matseg.core.read import read
-from napari_matseg.core.synthetic import burn_in, demo_micrograph, particles, superalloy, write_demo
+from napari_matseg.core.synthetic import burn_in, coating, demo_micrograph, particles, superalloy, write_demo
 from napari_matseg.core.synthetic.canvas import ANGLES, Bodies, apart, rasterise, relabel
 from napari_matseg.errors import InputError, OutputError
 
@@ -49,7 +49,7 @@ def test_each_precipitate_is_one_piece_of_one_class():
         assert len(np.unique(sample.truth_yx[own])) == pieces
 
 
-@pytest.mark.parametrize("draw", [particles, superalloy])
+@pytest.mark.parametrize("draw", [particles, superalloy, coating])
 def test_the_same_seed_gives_the_same_micrograph(draw):
     one, two, other = (draw(SHAPE, np.random.default_rng(seed)) for seed in (5, 5, 6))
     assert np.array_equal(one.image_yx, two.image_yx)
@@ -57,14 +57,14 @@ def test_the_same_seed_gives_the_same_micrograph(draw):
     assert not np.array_equal(one.image_yx, other.image_yx)
 
 
-@pytest.mark.parametrize("draw", [particles, superalloy])
+@pytest.mark.parametrize("draw", [particles, superalloy, coating])
 @pytest.mark.parametrize("shape", [(16, 16), (16, 300), (300, 16)])
 def test_extreme_shapes(draw, shape):
     for seed in range(12):
         assert is_consistent(draw(shape, np.random.default_rng(seed)), shape)
 
 
-@pytest.mark.parametrize("draw", [particles, superalloy])
+@pytest.mark.parametrize("draw", [particles, superalloy, coating])
 def test_too_small_a_shape_is_named(draw):
     with pytest.raises(InputError, match=r"\(8, 64\) is too small; ask for 16"):
         draw((8, 64), np.random.default_rng(0))
@@ -161,7 +161,7 @@ def test_burn_in_takes_small_images_and_is_deterministic():
         assert np.array_equal(one, two)
 
 
-@pytest.mark.parametrize("kind", ["particles", "superalloy"])
+@pytest.mark.parametrize("kind", ["particles", "superalloy", "cracks"])
 def test_demo_has_a_data_bar_below_that_is_background(kind):
     sample, (first, end), pixel_size_nm = demo_micrograph(kind, seed=1, shape=(128, 400))
     assert is_consistent(sample, (end, 400))
@@ -188,11 +188,11 @@ def test_demo_is_the_same_each_time():
 
 
 def test_unknown_demo_is_named():
-    with pytest.raises(InputError, match="no demo 'cells'; choose one of particles, superalloy"):
+    with pytest.raises(InputError, match="no demo 'cells'; choose one of particles, superalloy, cracks"):
         demo_micrograph("cells")
 
 
-@pytest.mark.parametrize("kind", ["particles", "superalloy"])
+@pytest.mark.parametrize("kind", ["particles", "superalloy", "cracks"])
 def test_written_demo_is_read_as_from_an_instrument(tmp_path, kind):
     image, truth = write_demo(tmp_path / "demo.tif", kind, seed=2, shape=(96, 160))
     demo = demo_micrograph(kind, seed=2, shape=(96, 160))

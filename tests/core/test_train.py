@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import timm
 import torch
 from scipy import ndimage
 
@@ -25,6 +26,8 @@ from napari_matseg.core.metrics import Scores, count
 from napari_matseg.core.progress import finish
 from napari_matseg.core.train import TrainProgress, train_steps
 from napari_matseg.core.train_check import evaluate_examples
+from napari_matseg.core.train_data import count_pixels, load_data
+from napari_matseg.core.train_state import schedule
 from napari_matseg.errors import InputError, OutputError, SettingsError
 from napari_matseg.settings import TrainSettings
 
@@ -37,12 +40,6 @@ DEEPLAB = {
     "options": {"decoder_channels": 8, "decoder_atrous_rates": [1, 2, 3]},
 }
 EASY = {"invert": 0, "scale": (0.9, 1.1), "noise": 0, "shading": 0}
-
-
-@pytest.fixture(autouse=True)
-def quick_halo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the halo as measured, which costs more than a tiny training."""
-    monkeypatch.setattr(train, "measure_halo", lambda *_: (16, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -113,21 +110,20 @@ def interrupt(settings: TrainSettings, data: Path, out: Path, after: int) -> lis
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainProgress]]:
-    """A whole training, its halo measured on smaller tiles than usual."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(halo, "KEPT", 32)
-        patch.setattr(train, "measure_halo", halo.measure_halo)
-        settings = recipe(steps=20, evaluate_every=5, description="Discs", pixel_size_nm=3.0, average=0.8)
-        return follow(settings, data, tmp_path_factory.mktemp("out"))
+    """A whole training."""
+    settings = recipe(steps=20, evaluate_every=5, description="Discs", pixel_size_nm=3.0, average=0.8)
+    return follow(settings, data, tmp_path_factory.mktemp("out"))
 
 
 class TestTraining:
     def test_the_loss_falls(self, trained: tuple[Path, list[TrainProgress]]) -> None:
         _, reports = trained
-        steps = [report for report in reports if report.note != reports[-1].note]
-        assert [report.done for report in steps] == list(range(1, 21))
+        assert [report.done for report in reports] == list(range(1, 21))
         assert {report.total for report in reports} == {20}
-        assert steps[-1].loss < 0.7 * steps[4].loss
+        assert reports[-1].loss < 0.7 * reports[4].loss
+
+    def test_it_says_how_long_it_waited_for_data(self, trained: tuple[Path, list[TrainProgress]]) -> None:
+        assert all(0 < report.waiting < 1 for report in trained[1])
 
     @pytest.mark.parametrize("name", ["cross_entropy", "focal", "boundary", "jaccard", "dice", "tversky", "lovasz"])
     def test_each_loss_can_be_trained_with(self, data: Path, tmp_path: Path, name: str) -> None:
@@ -140,7 +136,7 @@ class TestTraining:
     def test_balanced_weights_are_of_the_pixels_that_count(self) -> None:
         classes = np.array([[0, 0, 0, 1], [255, 255, 2, 2]], np.uint8)
         settings = recipe(classes=[{"name": name, "colour": (0, 0, 0)} for name in "abc"])
-        assert train._pixels([Example("a", classes[None], classes)] * 2, settings) == [6, 2, 4]
+        assert count_pixels([Example("a", classes[None], classes)] * 2, settings) == [6, 2, 4]
 
     def test_accuracy_is_measured_when_asked(self, trained: tuple[Path, list[TrainProgress]]) -> None:
         _, reports = trained
@@ -157,11 +153,7 @@ class TestTraining:
         assert (card.name, card.description, card.pixel_size_nm) == ("discs", "Discs", 3.0)
         assert TrainSettings.model_validate(card.recipe).steps == 20
         assert card.recipe["seed"] == 0
-        assert card.reach == 47
-        assert card.halo is not None
-        assert card.halo % 8 == 0
-        assert card.disagreement is not None
-        assert card.disagreement <= halo.TOLERANCE
+        assert (card.reach, card.halo, card.disagreement) == (47, None, None)
         best = max((report.accuracy for report in reports if report.accuracy), key=lambda one: one["mean_iou"])
         assert card.accuracy == {"validation": best | {"on": "held-out images (3)"}}
 
@@ -192,11 +184,11 @@ class TestResuming:
         interrupt(settings, data, tmp_path / "resumed", after=3)
         assert [file.name for file in (tmp_path / "resumed").iterdir()] == ["discs.resume"]
         resumed, rest = follow(settings, data, tmp_path / "resumed")
-        assert [report.done for report in rest] == [3, 4, 4]
+        assert [report.done for report in rest] == [3, 4]
         ones, others = load_model(straight).network.state_dict(), load_model(resumed).network.state_dict()
         assert all(torch.equal(tensor, others[name]) for name, tensor in ones.items())
         assert read_card(straight).weights_sha256 == read_card(resumed).weights_sha256
-        assert [report.accuracy for report in rest] == [report.accuracy for report in reports[-3:]]
+        assert [report.accuracy for report in rest] == [report.accuracy for report in reports[-2:]]
 
     def test_before_the_first_evaluation_it_begins_anew(self, data: Path, tmp_path: Path) -> None:
         interrupt(recipe(), data, tmp_path, after=2)
@@ -206,7 +198,7 @@ class TestResuming:
     def test_interrupted_at_the_very_end(self, data: Path, tmp_path: Path) -> None:
         interrupt(recipe(steps=2), data, tmp_path, after=2)
         path, reports = follow(recipe(steps=2), data, tmp_path)
-        assert [report.done for report in reports] == [2]
+        assert not reports
         assert path.is_file()
 
     def test_afresh(self, data: Path, tmp_path: Path) -> None:
@@ -280,6 +272,25 @@ class TestStopping:
         assert read_card(path).accuracy == {}
 
 
+class TestHalo:
+    def test_of_a_network_that_cannot_be_staged_is_measured(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(halo, "KEPT", 32)
+        monkeypatch.setattr(Model, "layers", "it looks at all of the image at once")
+        path, reports = follow(recipe(steps=1), data, tmp_path)
+        card = read_card(path)
+        assert reports[-1].note == "measuring the halo that tiles need"
+        assert card.halo is not None
+        assert card.halo % 8 == 0
+        assert card.disagreement is not None
+        assert card.disagreement <= halo.TOLERANCE
+
+    def test_is_not_measured_if_not_wanted(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Model, "layers", "it looks at all of the image at once")
+        assert read_card(follow(recipe(steps=1, measure_halo=False), data, tmp_path)[0]).halo is None
+
+
 def test_learns_how_deep_a_pixel_lies(data: Path, tmp_path: Path) -> None:
     settings = recipe({"truth": "objects", "instances": True}, distance=True, steps=2)
     path, reports = follow(settings, data, tmp_path)
@@ -333,7 +344,7 @@ def test_half_precision(data: Path, tmp_path: Path) -> None:
 
 def test_schedule_rises_in_a_line_and_falls_in_a_half_cosine() -> None:
     settings = recipe(steps=110, warmup_steps=10)
-    rate = [train._schedule(step, settings) for step in range(111)]
+    rate = [schedule(step, settings) for step in range(111)]
     assert rate[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert rate[10] == 1
     assert rate[60] == pytest.approx(0.5)
@@ -343,7 +354,7 @@ def test_schedule_rises_in_a_line_and_falls_in_a_half_cosine() -> None:
 
 def test_schedule_that_is_all_warming_up() -> None:
     settings = recipe(steps=5, warmup_steps=10)
-    assert [train._schedule(step, settings) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert [schedule(step, settings) for step in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
 
 def two_phases(shape: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -399,7 +410,7 @@ class TestSparseLabels:
         assert len(looks) == 2
         assert looks[-1].name == "a"
         assert looks[-1].image_yx.shape == looks[-1].truth_yx.shape == looks[-1].predicted_yx.shape == (128, 160)
-        learnt, held_out = hold_out_regions(train._load(settings, folder)[0], 0.3)
+        learnt, held_out = hold_out_regions(load_data(settings, folder).train, 0.3)
         assert ((held_out[0].classes_yx == 255) | (learnt[0].classes_yx == 255)).all()
 
     def test_what_is_not_labelled_has_no_say(
@@ -478,7 +489,7 @@ class TestMemory:
         def full(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(train._State, "advance", full)
+        monkeypatch.setattr(train.TrainState, "advance", full)
         with pytest.raises(SettingsError, match=r"^discs: the memory is too small .* 2 crops of 64 x 64 px .*smaller"):
             next(train_steps(recipe(), data, tmp_path))
 
@@ -486,7 +497,7 @@ class TestMemory:
         def broken(*_: object) -> None:
             raise RuntimeError("shapes differ")
 
-        monkeypatch.setattr(train._State, "advance", broken)
+        monkeypatch.setattr(train.TrainState, "advance", broken)
         with pytest.raises(RuntimeError, match="shapes differ"):
             next(train_steps(recipe(), data, tmp_path))
 
@@ -517,3 +528,22 @@ class TestMistakes:
     def test_crop_that_the_network_cannot_take(self, data: Path, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="crop: 100 is no multiple of 8, the stride of the network"):
             next(train_steps(recipe(crop=100), data, tmp_path))
+
+
+def test_pretrained_encoder_is_in_the_card(data: Path, tmp_path: Path) -> None:
+    weights = timm.create_model("resnet10t").state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    more = {
+        "learning_rate": 1e-6,
+        "average": 0,
+        "measure_halo": False,
+        "encoder_weights": str(tmp_path / "weights.pth"),
+    }
+    settings = recipe(steps=1, **more)
+    path, _ = follow(settings, data, tmp_path)
+    model = load_model(path)
+    assert model.card.pretrained is not None
+    assert model.card.pretrained.weights == "weights.pth"
+    assert "Encoder began with: weights.pth weights of tu-resnet10t" in model.card.to_markdown()
+    kept = model.network.state_dict()["encoder.model.layer1.0.conv1.weight"]
+    torch.testing.assert_close(kept, weights["layer1.0.conv1.weight"], rtol=0, atol=1e-3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.train_folders import Folders, colour_of, look_into
 from napari_matseg.core.train_pairs import NOTHING

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from napari_matseg.core.dataset import load_examples
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.label_files import read_labels_info
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import finish
 from napari_matseg.core.read import read

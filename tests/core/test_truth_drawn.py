@@ -12,7 +12,7 @@ from roifile import ROI_TYPE, ImagejRoi, roiwrite
 from napari_matseg.batch import match
 from napari_matseg.core.dataset import load_examples
 from napari_matseg.core.evaluate import classes_of, evaluate
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.truth import IGNORE, read_truth
 from napari_matseg.core.truth_drawn import kind_of
 from napari_matseg.errors import InputError, SettingsError

@@ -447,10 +447,10 @@ def test_resolution_is_the_last_resort_and_no_printers(tmp_path, unit, per_unit,
     assert record.vendor is None
     if size is None:
         assert record.pixel_size_nm is None
-        assert "pixel_size_from" not in record.metadata
+        assert record.pixel_size_from is None
     else:
         assert record.pixel_size_nm == pytest.approx((size, size), rel=1e-4)
-        assert record.metadata["pixel_size_from"] == "TIFF resolution"
+        assert record.pixel_size_from == "TIFF resolution"
 
 
 def test_resolution_has_x_first(tmp_path):

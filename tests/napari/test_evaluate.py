@@ -17,7 +17,7 @@ from napari_matseg._napari.reader import read_layers
 from napari_matseg.comparing import compare
 from napari_matseg.core.agreement.boundaries import BoundaryScores, count_boundaries
 from napari_matseg.core.evaluate import evaluate
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.settings import ClassSpec
 

@@ -22,7 +22,7 @@ from napari_matseg._napari.layers import (
     specs_of,
 )
 from napari_matseg._napari.reader import get_reader, read_layers
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.label_files import read_labels_info
 from napari_matseg.core.read import read
 from napari_matseg.core.synthetic import write_demo
 from napari_matseg.core.synthetic.demo import CLASSES
@@ -131,12 +131,13 @@ def save_and_open(layer: Layer, path: Path) -> Any:
     return again
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.zarr"])
 @pytest.mark.parametrize("labels", [LABELS, np.stack([LABELS, 1 - LABELS])], ids=["image", "stack"])
-def test_classes_come_back_as_they_were_saved(tmp_path: Path, labels: np.ndarray) -> None:
+def test_classes_come_back_as_they_were_saved(tmp_path: Path, labels: np.ndarray, name: str) -> None:
     planes = labels.ndim - 2
     place = {"scale": (*[1.0] * planes, 0.002, 0.003), "units": (*["pixel"] * planes, "um", "um")}
     record = {"job": "segment", "seconds": 1.5}
-    again = save_and_open(Layer.create(*classes_layer(labels, SPECS, "a", place, record=record)), tmp_path / "a.tif")
+    again = save_and_open(Layer.create(*classes_layer(labels, SPECS, "a", place, record=record)), tmp_path / name)
     assert isinstance(again, Labels)
     np.testing.assert_array_equal(again.data, labels)
     assert again.data.dtype == np.uint8
@@ -147,9 +148,10 @@ def test_classes_come_back_as_they_were_saved(tmp_path: Path, labels: np.ndarray
     again.data_setitem((np.array([0]),) * labels.ndim, 1)  # can be painted
 
 
-def test_objects_come_back_as_they_were_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.zarr"])
+def test_objects_come_back_as_they_were_saved(tmp_path: Path, name: str) -> None:
     objects = LABELS.astype(np.uint32) * 100_000
-    again = save_and_open(Layer.create(*objects_layer(objects, "a", {}, record={"job": "segment"})), tmp_path / "a.tif")
+    again = save_and_open(Layer.create(*objects_layer(objects, "a", {}, record={"job": "segment"})), tmp_path / name)
     np.testing.assert_array_equal(again.data, objects)
     assert again.metadata[KEY]["kind"] == "objects"
 
@@ -172,7 +174,7 @@ def test_labels_that_no_file_holds(tmp_path: Path) -> None:
         viewer.layers.save(str(tmp_path / "a.tif"), plugin=PLUGIN)
 
 
-@pytest.mark.parametrize("kind", ["particles", "superalloy"])
+@pytest.mark.parametrize("kind", ["particles", "superalloy", "cracks"])
 def test_samples_have_truth_scale_and_units(kind: str) -> None:
     viewer = ViewerModel()
     viewer.open_sample(PLUGIN, kind)

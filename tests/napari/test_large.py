@@ -6,7 +6,7 @@ from napari.layers import Layer
 
 from napari_matseg._napari.layers import classes_layer, full_resolution, micrograph_from_layer, objects_layer
 from napari_matseg._napari.reader import read_layers
-from napari_matseg.core import axes, export, read_tiff
+from napari_matseg.core import axes, label_files, read_tiff
 from napari_matseg.core.large import stores
 from napari_matseg.core.large.stores import StoredLabels, store_steps, write_labels_zarr
 from napari_matseg.core.progress import finish
@@ -21,7 +21,7 @@ def stored(tmp_path, monkeypatch) -> StoredLabels:
     """Labels with levels of 75 and 38 rows."""
     monkeypatch.setattr(stores, "CHUNK", 16)
     monkeypatch.setattr(stores, "SMALLEST", 40)
-    monkeypatch.setattr(export, "LARGE_TILE", 16)
+    monkeypatch.setattr(label_files, "LARGE_TILE", 16)
     finish(store_steps(tmp_path / "a.zarr", [LABELS], LABELS.shape, LABELS.dtype, 0))
     return StoredLabels(tmp_path / "a.zarr")
 
@@ -41,7 +41,7 @@ def test_a_large_result_is_a_pyramid(stored):
 def test_its_files_come_back_as_pyramids_of_labels(stored, tmp_path, monkeypatch, ending, classes):
     monkeypatch.setattr(read_tiff, "LAZY_BYTES", 0)
     monkeypatch.setattr(axes, "LAZY_BYTES", 0)
-    write = export.write_labels if ending == "tif" else write_labels_zarr
+    write = label_files.write_labels if ending == "tif" else write_labels_zarr
     path = tmp_path / f"b_labels.{ending}"
     write(path, stored, classes=classes, pixel_size_nm=(2.0, 3.0), record={"job": "segment"})
     ((data, attributes, kind),) = read_layers(str(path))

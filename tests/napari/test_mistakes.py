@@ -17,7 +17,7 @@ from napari_matseg._napari.mistakes_fix import pixels_of, with_truth
 from napari_matseg._napari.mistakes_list import same
 from napari_matseg.comparing import compare
 from napari_matseg.core.agreement.mistakes import KINDS, find_mistakes
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.progress import finish
 from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec, EvaluateSettings

@@ -253,7 +253,7 @@ def test_too_little_memory_is_a_sentence(painted: TrainWidget, wait_for: Wait, m
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(core_train._State, "advance", full)
+    monkeypatch.setattr(core_train.TrainState, "advance", full)
     painted.run_bar.run_button.click()
     wait_for(painted)
     assert "the memory is too small to learn from 2 crops of 64 x 64 px" in said(painted)

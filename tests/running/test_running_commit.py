@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from napari_matseg.core import locks
-from napari_matseg.core.export import write_csv, write_labels
+from napari_matseg.core.export import write_csv
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.errors import OutputError
 from napari_matseg.running import commit as commit_module
 from napari_matseg.running.commit import FORGOTTEN, WORK_FOLDER, Commit, claim, clean_up, commit, committed

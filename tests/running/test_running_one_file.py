@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_matseg.core.export import read_labels_info
+from napari_matseg.core.label_files import read_labels_info
 from napari_matseg.core.progress import finish
 from napari_matseg.core.provenance import hash_file
 from napari_matseg.core.read import read
@@ -290,7 +290,7 @@ def test_an_error_is_told_and_not_raised(tiny_recipe, write_image, out, monkeypa
         raise error
 
     source = Source(write_image("a.tif"), "sub/a")
-    monkeypatch.setattr(one_file, "clean", fails)
+    monkeypatch.setattr(one_file, "clean_in_steps", fails)
     outcome = process(source, tiny_recipe, out)
     assert outcome.state == "failed"
     assert str(outcome.reason).startswith(f"{source.path}: {reason}")
@@ -425,3 +425,25 @@ def test_centres(tiny_file, write_image, out):
     assert "objects" not in outcome.files
     assert outcome.record["segmentation"]["job"] == "find"
     assert outcome.record["objects"]["n"] == len(outcome.record["prompted"])
+
+
+def test_a_large_micrograph_is_cleaned_and_measured_from_its_files(tiny_recipe, write_image, out, monkeypatch):
+    source = Source(write_image("a.tif"), "a")
+    how = {"clean": {"min_area_px": 4, "fill_holes_px": 6, "exclude_edge": True}, "outputs": {"labels": "zarr"}}
+    recipe = change(tiny_recipe, segment={"instances": True}, **how)
+    inside = done(process(source, recipe, out))
+    (out / "large").mkdir()
+
+    def load(*_: object) -> None:
+        raise AssertionError("labels in files are not to be cleaned in memory")
+
+    monkeypatch.setattr("napari_matseg.running.work.clean_classes", load)
+    monkeypatch.setattr("napari_matseg.core.measure.runs.BAND", 500)
+    large = done(process(source, change(recipe, segment={"large_px": 1}), out / "large"))
+    for what in ("labels", "instances", "uncleaned_labels", "uncleaned_instances"):
+        np.testing.assert_array_equal(pixels(large, what), pixels(inside, what))
+    tables = [pd.read_csv(outcome.files["objects"]) for outcome in (inside, large)]
+    pd.testing.assert_frame_equal(*tables)
+    for key in ("pixels", "fields", "objects"):
+        assert large.record[key] == inside.record[key]
+    assert not list(out.rglob(".large-*"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Labels, Layer
 
 from napari_matseg._napari.evaluate_kind import kind_of
-from napari_matseg._napari.layers import as_read, full_resolution, micrograph_from_layer, record_of, specs_of
+from napari_matseg._napari.layers import as_read, counted_rows, full_resolution, micrograph_from_layer, specs_of
 from napari_matseg.core.agreement.class_mistakes import find_class_mistakes
 from napari_matseg.core.agreement.comparisons import (
     ClassComparison,
@@ -221,8 +221,7 @@ def _compare_objects(
 
 def _segmented_rows(asked: Asked, predicted: Micrograph) -> slice | None:
     """Rows that were segmented; None for all of them."""
-    record = record_of(asked.prediction) or {}
-    rows: Sequence[int] | None = record.get("segmented_rows") if asked.exclude_data_bar else None
+    rows = counted_rows(asked.prediction) if asked.exclude_data_bar else None
     if rows is None or tuple(rows) == (0, predicted.shape_yx[0]):
         return None
     return slice(*rows)

@@ -8,6 +8,7 @@ something of others have a `kind` of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
+from napari_matseg._napari.lazy_stack import LazyStack
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.pixels import as_grey, has_equal_channels
 from napari_matseg.core.read import read
@@ -25,6 +27,8 @@ from napari_matseg.settings import ClassSpec
 KEY = "napari_matseg"
 OVERLAY = "overlay"
 """The `kind` of a layer that only shows something of another one."""
+COUNTED = "counted_rows"
+"""Of labels whose image was given another data bar after they were made: [first, end) of the rows that count."""
 PLANE_AXES = "VUTZ"
 """Letters for axes before YX, the last ones first; what they mean is for the layer's axis labels to say."""
 LayerData = tuple[Any, dict[str, Any], str]
@@ -58,7 +62,7 @@ def micrograph_from_layer(layer: Layer) -> Micrograph:
         raise InputError(f"{layer.name}: has {len(pixels.shape)} axes; take out a single image or a stack first.")
     if colour and pixels.shape[-1] == 4:
         pixels = pixels[..., :3]
-    axes = axes_of(n_planes) + ("S" if colour else "")
+    axes = axes_of(n_planes, layer.axis_labels) + ("S" if colour else "")
     bare = Micrograph(pixels, axes, pixel_size_nm=pixel_size(layer.scale, layer.units))
     known = layer.metadata.get(KEY, {})
     return _with_file(bare, known) if known.get("kind") == "image" else bare
@@ -104,9 +108,11 @@ def _with_file(micrograph: Micrograph, known: dict[str, Any]) -> Micrograph:
     if [*micrograph.shape_planes, *micrograph.shape_yx] != list(shape):
         return micrograph
     size, bar = micrograph.pixel_size_nm or known["pixel_size_nm"], known["data_bar_rows"]
+    told = size is not None and known["pixel_size_nm"] is not None and np.allclose(size, known["pixel_size_nm"])
     return replace(
         micrograph,
         pixel_size_nm=None if size is None else (float(size[0]), float(size[1])),
+        pixel_size_from=known.get("pixel_size_from") if told else None,
         data_bar=None if bar is None else (int(bar[0]), int(bar[1])),
         data_bar_from=known.get("data_bar_from"),
         source=Path(known["source"]) if known["source"] and known["dtype"] == str(micrograph.pixels.dtype) else None,
@@ -117,17 +123,21 @@ def _with_file(micrograph: Micrograph, known: dict[str, Any]) -> Micrograph:
 
 def full_resolution(layer: Layer) -> Any:
     """Array of a layer, of the finest level if it is a pyramid."""
-    return layer.data[0] if layer.multiscale else layer.data
+    data = layer.data[0] if layer.multiscale else layer.data
+    return data.whole if isinstance(data, LazyStack) else data
 
 
-def axes_of(n_planes_axes: int) -> str:
-    """Axes of a stack with so many axes before height and width.
+def axes_of(n_planes_axes: int, labels: Sequence[str] = ()) -> str:
+    """Axes of a stack with so many axes before height and width, by their labels if these are z, t and c.
 
     Examples
     --------
-    >>> axes_of(1)
-    'ZYX'
+    >>> axes_of(1), axes_of(1, ("t", "y", "x")), axes_of(2, ("-4", "-3", "-2", "-1"))
+    ('ZYX', 'TYX', 'TZYX')
     """
+    letters = "".join(labels[:n_planes_axes]).upper()
+    if len(letters) == n_planes_axes == len(set(letters) & set("ZTC")):
+        return letters + "YX"
     return PLANE_AXES[len(PLANE_AXES) - n_planes_axes :] + "YX"
 
 
@@ -179,13 +189,7 @@ def describe(micrograph: Micrograph) -> dict[str, Any]:
 def image_layer(micrograph: Micrograph, name: str) -> LayerData:
     """Image layer of a micrograph, as a pyramid if it has levels."""
     kwargs = {"name": name, "rgb": micrograph.is_colour, "metadata": {KEY: describe(micrograph)}}
-    if micrograph.levels:
-        return (
-            [micrograph.pixels, *micrograph.levels],
-            kwargs | {"multiscale": True} | placement_of(micrograph),
-            "image",
-        )
-    return micrograph.pixels, kwargs | placement_of(micrograph), "image"
+    return *_with_levels(micrograph.pixels, micrograph.levels, kwargs | placement_of(micrograph)), "image"
 
 
 def classes_layer(
@@ -230,9 +234,14 @@ def objects_layer(
     return *_with_levels(objects, levels, kwargs | place), "labels"
 
 
-def _with_levels(labels: Any, levels: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    levels = levels or getattr(labels, "levels", ())
-    return ([labels, *levels], kwargs | {"multiscale": True}) if levels else (labels, kwargs)
+def _with_levels(pixels: Any, levels: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    levels = levels or getattr(pixels, "levels", ())
+    if not levels:
+        return pixels, kwargs
+    whole = [pixels, *levels]
+    n_planes_axes = len(pixels.shape) - 2 - bool(kwargs.get("rgb"))
+    stacked = [LazyStack(level, n_planes_axes) for level in whole] if n_planes_axes else whole
+    return stacked, kwargs | {"multiscale": True}
 
 
 def _labels_metadata(kind: str, size_nm: tuple[float, float] | None, record: dict[str, Any] | None) -> dict[str, Any]:
@@ -243,6 +252,13 @@ def specs_of(metadata: dict[str, Any]) -> tuple[ClassSpec, ...] | None:
     """Classes that a layer's metadata names; None if it names none."""
     listed = metadata.get(KEY, {}).get("classes")
     return tuple(ClassSpec.model_validate(spec) for spec in listed) if listed else None
+
+
+def counted_rows(layer: Layer) -> tuple[int, int] | None:
+    """First row and end of what counts of a labels layer: what was segmented, less the data bar; None for all."""
+    about = layer.metadata.get(KEY, {})
+    rows = about.get(COUNTED) or (about.get("record") or {}).get("segmented_rows")
+    return None if rows is None else (int(rows[0]), int(rows[1]))
 
 
 def record_of(layer: Layer) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ class Link(QObject):
     Rows are those of ``Result.table``. The labels' own pixels and colours stay as they are.
     """
 
+    said = Signal(str)
     picked = Signal(object, bool)
     """Row that was clicked at, or None; and whether it is meant besides those that are selected."""
 
@@ -134,11 +135,15 @@ class Link(QObject):
     ) -> None:
         """Show objects of the plane that is shown, within a frame; no finer than the screen needs it."""
         result, plane = self._result, self._plane()
-        layer, objects = result.asked.labels, result.objects(plane)
-        sides = [len(range(*side.indices(length))) for side, length in zip(frame, objects.shape, strict=True)]
+        layer = result.asked.labels
+        sides = [len(range(*side.indices(n))) for side, n in zip(frame, result.objects(plane).shape, strict=True)]
         step = -(-max(sides) // FINEST)
         first = [side.start + step // 2 for side in frame]
-        part = np.asarray(objects[first[0] : frame[0].stop : step, first[1] : frame[1].stop : step])
+        part = result.sample(plane, frame, step)
+        if part is None:
+            overlay.hide()
+            self.said.emit("These objects lie too far apart in a large file to be marked in the view.")
+            return
         mask = np.isin(part, result.table["label"].to_numpy()[rows])
         outline = max(1, round(OUTLINE / (step * magnification(self._viewer, layer)))) if outlined else 0
         overlay.show(layer, [*result.planes(plane), *first], mask, step=step, outline=outline)

@@ -56,6 +56,7 @@ class ObjectsTab(QWidget):
         self.grey.toggled.connect(self.refresh)
         self.table.chosen.connect(self._on_chosen)
         self.link.picked.connect(self._on_picked)
+        self.link.said.connect(self.said)
         self.save_button.clicked.connect(self._ask_and_save)
 
     def _lay_out(self) -> None:

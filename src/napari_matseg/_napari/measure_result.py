@@ -13,6 +13,7 @@ from pandas import DataFrame
 
 from napari_matseg._napari.layers import (
     as_read,
+    counted_rows,
     file_of,
     full_resolution,
     micrograph_from_layer,
@@ -20,6 +21,8 @@ from napari_matseg._napari.layers import (
     specs_of,
 )
 from napari_matseg.core.labels import label_objects
+from napari_matseg.core.large.rows import RowsAhead
+from napari_matseg.core.measure.runs import bands
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import InputError
@@ -28,6 +31,8 @@ from napari_matseg.settings import ClassSpec, MeasureSettings
 
 MOST_CLASSES = 255
 """Larger values are ids of objects."""
+MOST_READ = 1 << 24
+"""Pixels of labels in a file that are read to be shown, which takes a part of a second."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,42 @@ class Result:
         return full_resolution(self.asked.labels)[tuple(self.planes(plane))]
 
     def objects(self, plane: int) -> Any:
-        """Ids of the objects of a plane, as in the table."""
+        """Ids of the objects of a plane, as in the table; those of labels in a file are read where they are sliced."""
         if not self.asked.classes:
             return self.values(plane)
+        if not isinstance(full_resolution(self.asked.labels), np.ndarray):
+            return self.measured.fields[plane].ids
         if self._pieces is None or self._pieces[0] != plane:
             part = self.measured.fields[plane]
             rows = slice(part.first_row, part.first_row + part.shape_yx[0])
-            classes = np.asarray(self.values(plane))
+            classes = np.asarray(self.values(plane))  # which may have been drawn on since it was measured
             inside = np.zeros_like(classes)
             inside[rows] = classes[rows]
             self._pieces = plane, label_objects(inside)
         return self._pieces[1]
+
+    def sample(self, plane: int, frame: tuple[slice, slice], step: int) -> NDArray[np.uint32] | None:
+        """Ids in the middle of squares of `step` pixels; None where too much would have to be read for it."""
+        objects = self.objects(plane)
+        sides = [range(*side.indices(length)) for side, length in zip(frame, objects.shape, strict=True)]
+        rows, columns = (np.arange(side.start + step // 2, side.stop, step) for side in sides)
+        if isinstance(objects, np.ndarray):
+            return objects[np.ix_(rows, columns)]
+        factor, layer = 1, self.asked.labels
+        if not self.asked.classes and layer.multiscale:
+            for level in layer.data:
+                finer = round(self._shape[-2] / level.shape[-2])
+                if factor < finer <= step:
+                    factor, objects = finer, level[tuple(self.planes(plane))]
+        where = [np.minimum(places // factor, length - 1)
+                 for places, length in zip((rows, columns), objects.shape, strict=True)]  # fmt: skip
+        if not rows.size or not columns.size:
+            return np.zeros((rows.size, columns.size), np.uint32)
+        first = [int(places[0]) for places in where]
+        box = tuple(slice(start, int(places[-1]) + 1) for start, places in zip(first, where, strict=True))
+        if np.prod([side.stop - side.start for side in box]) > MOST_READ:
+            return None
+        return np.asarray(objects[box])[np.ix_(*(places - start for places, start in zip(where, first, strict=True)))]
 
     def only(self, kept: NDArray[np.bool_], why: dict[str, Any]) -> Measured:
         """Take these rows of the table as all that was measured, and say in the record why."""
@@ -135,13 +165,13 @@ def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
     labels = micrograph_from_layer(asked.labels)
     record = record_of(asked.labels) or {}
     height = labels.shape_yx[0]
-    start, stop = record.get("segmented_rows") or (0, height)
+    start, stop = counted_rows(asked.labels) or (0, height)
     if (start, stop) != (0, height) and 0 <= start < stop <= height:
         labels = replace(labels, data_bar=(stop, height) if start == 0 else (0, start))
     image = None
     if asked.image is not None:
         image = as_read(micrograph_from_layer(asked.image), file_of(asked.image))
-    specs = _specs(asked.labels, labels) if asked.classes else ()
+    specs = (yield from _specs(asked.labels, labels)) if asked.classes else ()
     measured = yield from measure_steps(labels, image, asked.settings, classes=specs, pixel_size_nm=asked.pixel_size_nm)
     name = asked.labels.name
     named = (replace(one, name=name if len(measured.fields) == 1 else f"{name}, plane {i}")
@@ -153,12 +183,17 @@ def measure(asked: Asked, shown: int) -> Generator[Progress, None, Result]:
     return result
 
 
-def _specs(layer: Labels, labels: Micrograph) -> tuple[ClassSpec, ...]:
+def _specs(layer: Labels, labels: Micrograph) -> Generator[Progress, None, tuple[ClassSpec, ...]]:
     """Classes that a layer names, or one for each value that it has."""
     named = specs_of(layer.metadata)
     if named is not None:
         return named
-    highest = max(int(np.max(labels.plane(i))) for i in range(labels.n_planes))
+    highest = 0
+    for plane in range(labels.n_planes):
+        values = RowsAhead(labels.view(plane))
+        for band in bands(0, *values.shape):
+            yield Progress(band.start, values.shape[0], "looking for classes")
+            highest = max(highest, int(values[band].max()))
     if highest >= MOST_CLASSES:
         raise InputError(
             f"{layer.name}: has values up to {highest}, too many to be classes; say that they are objects."

@@ -15,12 +15,15 @@ from napari_matseg._napari.measure_result import Result
 from napari_matseg._napari.parts import Form, shrink, text_label
 from napari_matseg._napari.saving import TABLES, ask_file
 from napari_matseg.core.export import write_csv
-from napari_matseg.core.measure.grains import GrainSize, grains_of, intercept, planimetric
-from napari_matseg.core.measure.spacing import FreePath, Neighbours, mean_free_path, nearest_neighbours
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.measure.field import ALL_OBJECTS
+from napari_matseg.core.measure.grain_fields import GrainField
+from napari_matseg.core.measure.grain_files import count_plane_steps
+from napari_matseg.core.measure.grains import GrainSize, intercept, planimetric
+from napari_matseg.core.measure.spacing import FreePath, Neighbours, nearest_neighbours
+from napari_matseg.core.progress import Progress, of_planes
 from napari_matseg.errors import MatsegError
 
-NO_GRAINS, OBJECTS = "no grains", "all objects"
+NO_GRAINS = "no grains"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class SpacingTab(QWidget):
         self._result = result
         names = [] if result is None else [spec.name for spec in result.specs]
         for choice, items in (
-            (self.what, [(OBJECTS, 0), *((name, i) for i, name in enumerate(names) if i)]),
+            (self.what, [(ALL_OBJECTS, 0), *((name, i) for i, name in enumerate(names) if i)]),
             (self.grains, [(NO_GRAINS, None), *([] if names else [("the objects are grains", -1)]),
                            *((f"parted by {name}", i) for i, name in enumerate(names))]),
         ):  # fmt: skip
@@ -160,20 +163,18 @@ def _measure(result: Result, what: str, class_id: int, grains: int | None) -> Ge
     if class_id:
         table = table[table["class"] == what]
     size = result.measured.fields[0].pixel_size_nm
-    paths: list[FreePath] = []
     neighbours: Neighbours | None = None
-    labels = []
+    counted: list[GrainField] = []
     for plane, field in enumerate(result.measured.fields):
         yield Progress(plane, result.n_planes, "measuring")
-        rows = slice(field.first_row, field.first_row + field.shape_yx[0])
-        values = np.asarray(result.values(plane)[rows])
-        paths.append(mean_free_path(values == class_id if class_id else values > 0, size))
         near = nearest_neighbours(table[table["plane"] == plane], field.shape_yx, size, first_row=field.first_row)
         neighbours = near if neighbours is None else neighbours + near
         if grains is not None:
-            labels.append(values if grains < 0 else grains_of(values == grains))
-    yield Progress(result.n_planes, result.n_planes, "counting grains" if labels else "")
-    sizes = (planimetric(labels, size), intercept(labels, size)) if labels else ()
+            rows = slice(field.first_row, field.first_row + field.shape_yx[0])
+            work = count_plane_steps(result.drawn.view(plane, rows=rows), None if grains < 0 else grains)
+            counted.append((yield from of_planes(work, plane, result.n_planes)))
+    sizes = (planimetric(counted, size), intercept(counted, size)) if counted else ()
+    paths = [field.paths[what] for field in result.measured.fields]
     return Spacing(what, _together(paths), neighbours, sizes)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
+from napari_matseg._napari.parts import swatch
 from napari_matseg.core.architectures import load_triton_apart
-from napari_matseg.core.checkpoints import SUFFIX, Model, available, find, load_model
+from napari_matseg.core.checkpoints import ONNX_SUFFIX, SUFFIX, Model, available, find, load_model, read_card
 from napari_matseg.core.devices import choose_device
+from napari_matseg.errors import MatsegError
 from napari_matseg.settings import SegmentSettings
 
 BROWSE = "Browse for a file…"
@@ -29,6 +33,18 @@ def load_torch() -> None:
     """Import torch and what the networks are made with; slow the first time."""
     load_triton_apart()
     import segmentation_models_pytorch  # noqa: F401
+
+
+def describe_card(model: str) -> tuple[str, str]:
+    """Give what a model is for with its classes, or why it cannot be used, and its whole card; both as rich text."""
+    try:
+        card = read_card(model)
+    except MatsegError as error:
+        return escape(str(error)), ""
+    classes = ", ".join(swatch(spec) for spec in card.classes[1:])
+    whole = QTextDocument()
+    whole.setMarkdown(card.to_markdown())
+    return (f"{escape(card.description)}<br>{classes}" if card.description else classes), whole.toHtml()
 
 
 class LoadedModels:
@@ -96,7 +112,9 @@ class ModelChoice(QComboBox):
 
     def refresh(self) -> None:
         """List the models anew; the choice stays."""
-        files = [self.itemData(i) for i in range(self.count() - 2) if Path(self.itemData(i)).suffix == SUFFIX]
+        files = [
+            self.itemData(i) for i in range(self.count() - 2) if Path(self.itemData(i)).suffix in (SUFFIX, ONNX_SUFFIX)
+        ]
         self.blockSignals(True)
         self.clear()
         if self._first is not None:
@@ -116,7 +134,7 @@ class ModelChoice(QComboBox):
         if self.currentData() != BROWSE:
             self._chosen = self.currentData()
             return
-        file, _ = QFileDialog.getOpenFileName(self, "Model file", "", f"Models (*{SUFFIX})")
+        file, _ = QFileDialog.getOpenFileName(self, "Model file", "", f"Models (*{SUFFIX} *{ONNX_SUFFIX})")
         if file:
             self.model = file
         else:

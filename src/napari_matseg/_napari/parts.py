@@ -32,6 +32,7 @@ from napari_matseg.settings import ClassSpec
 # These read well on napari's dark and light themes.
 ERROR_COLOUR = "#e2574c"
 FLAG_COLOUR = "#d9912b"
+CANCELLED = "Cancelled; nothing was changed."
 
 
 class LayerChoice(QComboBox):
@@ -179,6 +180,11 @@ class RunBar(QWidget):
         What is on it.
     units : str
         What the work goes through, one by one; empty where its notes say how far it has come.
+
+    Attributes
+    ----------
+    cancelled : str
+        What is said, as rich text, once the work was cancelled.
     """
 
     def __init__(
@@ -186,6 +192,7 @@ class RunBar(QWidget):
     ) -> None:
         super().__init__(parent)
         self.units = units
+        self.cancelled = CANCELLED
         self._job = job
         self._started = 0.0
         self.run_button = QPushButton(verb)
@@ -260,7 +267,7 @@ class RunBar(QWidget):
     def _on_ended(self, cancelled: bool) -> None:
         self._show_running(False)
         if cancelled:
-            self.say("Cancelled; nothing was changed.")
+            self.say(self.cancelled)
 
 
 def shrink(choice: QComboBox) -> QComboBox:

@@ -3,50 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any
 
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QCheckBox, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from napari_matseg._napari.arriving import ArrivingLayer, with_preview
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import (
     as_read,
     classes_layer,
     file_of,
-    full_resolution,
     micrograph_from_layer,
     objects_layer,
-    placement,
 )
-from napari_matseg._napari.models import DeviceChoice, LoadedModels, ModelChoice, TilingChoice, load_torch
-from napari_matseg._napari.parts import Form, LayerChoice, RunBar, shrink, swatch, text_label
+from napari_matseg._napari.models import (
+    DeviceChoice,
+    LoadedModels,
+    ModelChoice,
+    TilingChoice,
+    describe_card,
+    load_torch,
+)
+from napari_matseg._napari.parts import CANCELLED, Form, LayerChoice, RunBar, shrink, text_label
 from napari_matseg._napari.recipes import RecipeBar, segment_recipe
 from napari_matseg._napari.summary import summarise
-from napari_matseg.core.checkpoints import ModelCard, read_card
+from napari_matseg._napari.uncertainty import UncertaintyBar
+from napari_matseg.core.checkpoints import ModelCard
 from napari_matseg.core.micrograph import Micrograph
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Arrived, Progress
 from napari_matseg.errors import MatsegError, SettingsError
 from napari_matseg.pipeline import Segmentation, change, segment_steps
 from napari_matseg.settings import Recipe, SegmentSettings
 
 OUTLINE, WIDTH = 2, 340  # px
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Where the result is to go, as it was when the run started."""
-
-    layer: Layer
-    shape: tuple[int, ...]
-    place: dict[str, Any]
-    name: str
 
 
 class SegmentWidget(QWidget):
@@ -60,9 +53,10 @@ class SegmentWidget(QWidget):
         self._viewer = napari_viewer
         self._models = LoadedModels()
         self.destroyed.connect(self._models.clear)
-        self._target: _Target | None = None
+        self._arriving: ArrivingLayer | None = None
         self._closed = False
         self._job = Job(self)
+        self._job.progressed.connect(self._on_progressed)
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
 
@@ -87,6 +81,8 @@ class SegmentWidget(QWidget):
         )
         self.data_bar.setChecked(defaults.exclude_data_bar)
         self.run_bar = RunBar(self._job, self.run, "Segment")
+        self.unsure = UncertaintyBar(napari_viewer, self.image, self.settings, self._models, self._job)
+        self.unsure.busy.connect(self.run_bar.setDisabled)
         self.recipe_bar = RecipeBar(self.recipe)
         self._lay_out()
 
@@ -110,7 +106,7 @@ class SegmentWidget(QWidget):
         self.advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
         self.advanced.addWidget(advanced)
         layout = QVBoxLayout(self)
-        for widget in (self._form, self.advanced, self.run_bar, self.recipe_bar):
+        for widget in (self._form, self.advanced, self.run_bar, self.unsure, self.recipe_bar):
             layout.addWidget(widget)
         layout.addStretch()
 
@@ -161,10 +157,10 @@ class SegmentWidget(QWidget):
             self.run_bar.fail(str(error))
             return
         name = self.result_name.text().strip() or self.result_name.placeholderText()
-        shape = tuple(full_resolution(layer).shape)
-        self._target = _Target(layer, shape, placement(layer), name)
+        self._arriving = ArrivingLayer(self._viewer, layer, name)
         self._form.setEnabled(False)
         self.advanced.setEnabled(False)
+        self.run_bar.cancelled = CANCELLED
         self.run_bar.begin()
         work = _segment(micrograph, file_of(layer), settings, self._models)
         self._job.start(work, f"Segmenting {layer.name}")
@@ -173,8 +169,9 @@ class SegmentWidget(QWidget):
         """Stop, and give back what is held: the model's memory, and the viewer's events."""
         self._closed = True
         self._job.cancel()
+        self.unsure.close_job()
         self.image.forget()
-        if not self._job.running:
+        if not self._job.running and not self.unsure.running:
             self._models.clear()
 
     def sizeHint(self) -> QSize:
@@ -188,25 +185,31 @@ class SegmentWidget(QWidget):
             self.close_job()
         return bool(super().event(event))
 
+    def _on_progressed(self, step: Progress) -> None:
+        if self._arriving is None or not isinstance(step, Arrived):
+            return
+        self._arriving.show(step)
+        self.run_bar.cancelled = self._arriving.describe_cancelled(step)
+
     def _on_succeeded(self, outcome: tuple[Segmentation, ModelCard]) -> None:
         result, card = outcome
-        target = self._target
-        if target is None:
+        if self._arriving is None:
             return
-        place = target.place
-        if target.layer in self._viewer.layers and tuple(full_resolution(target.layer).shape) == target.shape:
-            place = placement(target.layer)  # it may have been moved meanwhile
+        name, place = self._arriving.name, self._arriving.place
         kept = {"size_nm": result.record["image"]["pixel_size_nm"], "record": result.record}
-        layers = [classes_layer(result.classes, result.specs, target.name, place, **kept)]
+        layers = [classes_layer(result.classes, result.specs, name, place, **kept)]
         if result.instances is not None:
-            layers.append(objects_layer(result.instances, f"{target.name} objects", place, **kept))
-        added = [self._viewer.add_layer(Layer.create(*data)) for data in layers]
+            layers.append(objects_layer(result.instances, f"{name} objects", place, **kept))
+        self._arriving.replace_by(Layer.create(*layers[0]))
+        added = [self._viewer.add_layer(Layer.create(*data)) for data in layers[1:]]
         if result.instances is not None:
             added[-1].contour, added[-1].opacity = OUTLINE, 1  # the classes below stay to be seen
         self.run_bar.say(summarise(result, card))
 
     def _on_ended(self, cancelled: bool) -> None:
-        self._target = None
+        if self._arriving is not None:
+            self._arriving.remove()
+        self._arriving = None
         self._form.setEnabled(True)
         self.advanced.setEnabled(True)
         if self._closed:
@@ -218,16 +221,9 @@ class SegmentWidget(QWidget):
         if model is None:
             self.about.setText("No models here; browse for a model file." if self.model.count() < 3 else "")
             return
-        try:
-            card = read_card(model)
-        except MatsegError as error:
-            self.about.setText(escape(str(error)))
-            return
-        classes = ", ".join(swatch(spec) for spec in card.classes[1:])
-        self.about.setText(f"{escape(card.description)}<br>{classes}" if card.description else classes)
-        whole = QTextDocument()
-        whole.setMarkdown(card.to_markdown())
-        self.about.setToolTip(whole.toHtml())
+        text, whole = describe_card(model)
+        self.about.setText(text)
+        self.about.setToolTip(whole)
 
     def _suggest_name(self) -> None:
         image, model = self.image.layer, self.model.currentText()
@@ -243,5 +239,6 @@ def _segment(
     yield Progress(0, 1, "loading the model")
     load_torch()
     model = models.get(settings.model, settings.device)
-    result = yield from segment_steps(as_read(micrograph, file), settings, loaded=model)
+    work = segment_steps(as_read(micrograph, file), settings, loaded=model)
+    result = yield from with_preview(work, model.card.classes)
     return result, model.card

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from napari_matseg._napari.parts import swatch
+from html import escape
+
+from napari_matseg._napari.parts import FLAG_COLOUR, swatch
 from napari_matseg.core.checkpoints import ModelCard
 from napari_matseg.pipeline import Segmentation
 
@@ -27,4 +29,5 @@ def summarise(result: Segmentation, card: ModelCard) -> str:
     if first["strategy"] == "blend" and card.reach is None:
         measured = "an unknown share" if card.disagreement is None else f"{card.disagreement:.2%}"
         lines.append(f"Tiles were blended, which gives {measured} of the pixels another class than one pass over all.")
+    lines += [f'<span style="color: {FLAG_COLOUR}">Beware: {escape(one)}</span>' for one in record.get("warnings", ())]
     return "<br>".join(lines)

@@ -171,6 +171,7 @@ class TrainWidget(QWidget):
         if not self._closed:
             self._closed = True
             self._job.cancel()
+            self.form.weights.close_job()
             self.layers.forget()
             self.folders.forget()
 
@@ -239,7 +240,7 @@ class TrainWidget(QWidget):
 
 def _summary(card: ModelCard) -> str:
     """Say in rich text what came out."""
-    text = f"<b>{escape(card.name)}</b> is in the list of models."
+    text = f"<b>{escape(card.name)}</b> is in the list of models: segment with it, or ask there where to label next."
     figures = card.accuracy.get("validation")
     if figures is None:
         return f"{text} Nothing was held out, so how good it is is not known."

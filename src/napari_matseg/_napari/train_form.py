@@ -12,6 +12,7 @@ from superqt import QCollapsible
 from napari_matseg._napari.models import DeviceChoice, ModelChoice
 from napari_matseg._napari.parts import Form, shrink, text_label
 from napari_matseg._napari.train_data import Data
+from napari_matseg._napari.train_encoder import EncoderWeights
 from napari_matseg.core.checkpoints import ModelCard, available, read_card
 from napari_matseg.errors import MatsegError, SettingsError
 from napari_matseg.settings import ClassSpec, TrainSettings, make_settings
@@ -61,6 +62,7 @@ class TrainForm(QWidget):
             self.network.addItem(title, name)
         self.encoder.setEditable(True)
         self.encoder.setToolTip("Or type another of segmentation-models-pytorch's, or tu- and a name of timm's.")
+        self.weights = EncoderWeights()
         for loss in LOSSES:
             self.loss.addItem(loss, loss)
         for augmentation in AUGMENTATIONS:
@@ -71,10 +73,12 @@ class TrainForm(QWidget):
         self.size.currentIndexChanged.connect(self._suit)
         self.network.currentIndexChanged.connect(self._suit)
         self.start.currentIndexChanged.connect(self._suit)
+        self.encoder.currentTextChanged.connect(self._suit_weights)
         for signal in (
             self.name.textChanged,
             self.hold_out.toggled,
             self.encoder.currentTextChanged,
+            self.weights.changed,
             self.loss.currentIndexChanged,
             self.augmentation.currentIndexChanged,
         ):
@@ -93,6 +97,8 @@ class TrainForm(QWidget):
             ("Begin with", shrink(self.start)),
             ("Network", self.network),
             ("Encoder", self.encoder),
+            ("Its weights", self.weights.choice),
+            ("", self.weights),
             ("Loss", self.loss),
             ("Images vary as of", self.augmentation),
             ("", self.preview_button),
@@ -140,11 +146,12 @@ class TrainForm(QWidget):
             If a field makes no sense.
         """
         card = self._card()
-        typed = self.encoder.currentText().strip()
-        by_size = self.encoder.findText(typed) == 0 or not typed
-        fields = self.budget.fields(self.network.currentData(), None if by_size else typed)
+        fields = self.budget.fields(self.network.currentData(), self._typed()) | {
+            "encoder_weights": self.weights.weights
+        }
         if card is not None:
             fields |= {"architecture": card.architecture, "normalise": card.normalise, "start": self.start.model}
+            fields["encoder_weights"] = None
             fields["learning_rate"] *= RESTART
         more: dict[str, Any] = {
             "name": name,
@@ -158,6 +165,14 @@ class TrainForm(QWidget):
         }
         return make_settings(TrainSettings, **fields | more)
 
+    def _typed(self) -> str | None:
+        """Give the encoder that was chosen or typed; None where it goes by size."""
+        typed = self.encoder.currentText().strip()
+        return None if self.encoder.findText(typed) == 0 or not typed else typed
+
+    def _suit_weights(self, *_changed: object) -> None:
+        self.weights.suit(self._typed() or self.budget.network(self.network.currentData()).encoder)
+
     def _card(self) -> ModelCard | None:
         return None if self.start.model is None else read_card(self.start.model)
 
@@ -170,6 +185,8 @@ class TrainForm(QWidget):
             return
         self.network.setEnabled(card is None)
         self.encoder.setEnabled(card is None)
+        self.weights.setEnabled(card is None)
+        self.weights.choice.setEnabled(card is None)
         name = self.network.currentData() if card is None else card.architecture.name
         budget = self.budget
         architecture = budget.network(name) if card is None else card.architecture
@@ -181,6 +198,7 @@ class TrainForm(QWidget):
             self.encoder.addItems([first, *others])
             self.encoder.setCurrentText(chosen if chosen in others else first)
             self.encoder.blockSignals(False)
+            self._suit_weights()
         self.about_text = (
             f"{budget.steps} steps of {budget.batch} crops of {budget.crop} x {budget.crop} px; "
             f"{NETWORKS[name]} with {architecture.encoder}{_width(architecture.options)}."

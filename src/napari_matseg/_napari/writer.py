@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from napari_matseg._napari.layers import KEY, axes_of, pixel_size, specs_of
-from napari_matseg.core.export import write_labels
+from napari_matseg.core.label_files import write_labels
+from napari_matseg.core.large.stores import write_labels_zarr
 from napari_matseg.errors import InputError
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a labels layer as a TIFF.
+    """Write a labels layer as a TIFF, or as OME-Zarr if the name ends in .zarr.
 
     Parameters
     ----------
     path : str
-        File to write.
+        File or folder to write.
     data : array, or list of arrays
         Labels; of a pyramid the finest level is written.
     attributes : dict
@@ -27,24 +28,25 @@ def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list
     Returns
     -------
     list of str
-        The file.
+        What was written.
 
     Raises
     ------
     InputError
         If there are labels below 0 or above 2**32 - 1.
     OutputError
-        If the file cannot be written.
+        If it cannot be written.
     """
     labels = np.asarray(data[0] if attributes.get("multiscale") else data)
     metadata = attributes.get("metadata", {})
     known = metadata.get(KEY, {})
-    write_labels(
+    write = write_labels_zarr if path.lower().endswith(".zarr") else write_labels
+    write(
         Path(path),
         _smallest(labels, attributes.get("name", "labels")),
         pixel_size_nm=pixel_size(attributes["scale"], attributes["units"]) or known.get("pixel_size_nm"),
         classes=specs_of(metadata) or (),
-        axes=axes_of(labels.ndim - 2),
+        axes=axes_of(labels.ndim - 2, attributes.get("axis_labels", ())),
         record=known.get("record"),
     )
     return [path]

@@ -43,6 +43,7 @@ def arrange(
     *,
     colour: int | None = None,
     stays: bool = False,
+    blocks: Sequence[int] | None = None,
 ) -> tuple[Any, str]:
     """Put planes first, then height and width, then colour; loaded if it is small, else left where it is.
 
@@ -60,6 +61,8 @@ def arrange(
         The axis whose first three values are red, green and blue.
     stays : bool
         Whether it is left where it is even if it is small.
+    blocks : sequence of int, optional
+        Lengths, along the axes, of what has to be read at once.
 
     Returns
     -------
@@ -85,7 +88,8 @@ def arrange(
         parts = [slice(part.start, part.stop) for part in box]
         return read([*where, *parts, *([] if colour is None else [slice(0, 3)])])
 
-    lazy = LazyPixels(tuple(lengths), native_dtype(dtype), n, read_box)
+    block_yx = None if blocks is None else (int(blocks[y]), int(blocks[x]))
+    lazy = LazyPixels(tuple(lengths), native_dtype(dtype), n, read_box, block_yx)
     if not stays and prod(lengths) * np.dtype(dtype).itemsize <= LAZY_BYTES:
         pixels = np.ascontiguousarray(read([slice(0, length) for length in lengths]))
         if colour is not None and has_equal_channels(pixels):

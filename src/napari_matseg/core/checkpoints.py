@@ -17,16 +17,52 @@ from pydantic import Field, ValidationError
 
 from napari_matseg.core.architectures import build_network, measure_reach, stride_of
 from napari_matseg.core.export import replacing
+from napari_matseg.core.likeness import LearntFrom
 from napari_matseg.errors import ModelError
 from napari_matseg.settings import ArchitectureSettings, Classes, NormaliseSettings, Settings, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from napari_matseg.core.staged.layers import Layers
 
 SUFFIX = ".safetensors"
+ONNX_SUFFIX = ".onnx"
 CARD_KEY = "napari_matseg_card"
+LISTED = 20  # images that a description names before it says how many more there are
+USES = {"train": "Learnt from", "validation": "Weights chosen by", "test": "Tested on"}
+
+
+class UsedImage(Settings):
+    """An image with its truth, by their names and contents."""
+
+    name: str
+    image_sha256: str
+    truth_sha256: str
+
+
+class PretrainedEncoder(Settings):
+    """What the encoder of a model began with."""
+
+    encoder: str
+    weights: str
+    """imagenet, micronet, imagenet-micronet, or the name of a file."""
+    source: str
+    """Where they are had; empty for a file of the user's."""
+    licence: str
+    """Of the weights; empty where unknown."""
+    sha256: str
+    """Of the file."""
+
+    def to_text(self) -> str:
+        """Say it in a line."""
+        place = f"from {self.source}" if self.source else "a file of the trainer's"
+        return (
+            f"Encoder began with: {self.weights} weights of {self.encoder}, {place}; "
+            f"licence: {self.licence or 'not said'}; sha256 {self.sha256}."
+        )
 
 
 class ModelCard(Settings):
@@ -52,6 +88,16 @@ class ModelCard(Settings):
     disagreement: float | None = None
     """Share of the pixels that change class at `halo`, or when blended, as measured on held-out images."""
     accuracy: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    images: dict[str, tuple[UsedImage, ...]] = Field(default_factory=dict)
+    """What was learnt from (train), what the weights were chosen by (validation) and what had no say (test)."""
+    start_sha256: str = ""
+    """Weights of the model that the training began with, if it began with one."""
+    pretrained: PretrainedEncoder | None = None
+    """None: random weights."""
+    notes: str = ""
+    """What else to know, such as how a model of another program was changed."""
+    learnt_from: LearntFrom | None = None
+    """What the training images look like, by which it is told that another does not; None in earlier cards."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     created: str = ""
     weights_sha256: str = ""
@@ -73,11 +119,15 @@ class ModelCard(Settings):
             self.description,
             "Classes: " + ", ".join(f"{i} {spec.name}" for i, spec in enumerate(self.classes)) + ".",
             f"Trained on: {self.data_source or 'not said'}",
+            *(f"{USES[part]}: {_names(images)}." for part, images in self.images.items()),
             f"Pixel size of the training micrographs: {size}.",
+            self.learnt_from.to_text() if self.learnt_from else "",
             f"Not for: {self.not_for or 'not said'}",
             *(_accuracy(split, figures) for split, figures in self.accuracy.items()),
             f"Network: {network.name}, encoder {network.encoder}, {network.in_channels} channel(s) in; "
             f"its output depends on {reach}{halo}{seams}.",
+            self.pretrained.to_text() if self.pretrained else "",
+            self.notes,
             f"Licence: {self.licence or 'not said'}. Written {self.created}. Weights: sha256 {self.weights_sha256}.",
         ]
         return "\n\n".join(line for line in lines if line) + "\n"
@@ -99,6 +149,12 @@ def _accuracy(split: str, figures: dict[str, Any]) -> str:
             *rows,
         ]
     )
+
+
+def _names(images: Sequence[UsedImage]) -> str:
+    """Say how many images, and which."""
+    more = "" if len(images) <= LISTED else f" and {len(images) - LISTED} more"
+    return f"{len(images)} image(s), {', '.join(image.name for image in images[:LISTED])}{more}"
 
 
 def _figure(value: float | None) -> str:
@@ -169,6 +225,10 @@ def read_card(model: str | Path) -> ModelCard:
     from safetensors import SafetensorError, safe_open
 
     path = find(model)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        from napari_matseg.core.exporting.onnx_read import read_onnx_card
+
+        return read_onnx_card(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -182,8 +242,19 @@ def read_card(model: str | Path) -> ModelCard:
             f"{path}: holds weights but no napari-matseg card, so what they are for is unknown; "
             "use a file written by napari-matseg train."
         )
+    return validate_card(path, metadata[CARD_KEY])
+
+
+def validate_card(path: Path, written: str) -> ModelCard:
+    """Card from the JSON that a model file holds.
+
+    Raises
+    ------
+    ModelError
+        If it is not one that this version knows.
+    """
     try:
-        return ModelCard.model_validate_json(metadata[CARD_KEY])
+        return ModelCard.model_validate_json(written)
     except ValidationError as error:
         raise ModelError(
             f"{path}: its card cannot be used ({explain(error)}); it may need a newer napari-matseg."
@@ -209,6 +280,10 @@ def load_model(model: str | Path, device: str = "cpu") -> Model:
     from safetensors.torch import load_file
 
     path = find(model)
+    if path.suffix.lower() == ONNX_SUFFIX:
+        from napari_matseg.core.exporting.onnx_read import load_onnx
+
+        return load_onnx(path, device)
     card = read_card(path)
     weights = load_file(path)
     if card.weights_sha256 and hash_weights(weights) != card.weights_sha256:

@@ -92,13 +92,13 @@ def split(data: DataSettings, seed: int, folder: Path) -> tuple[list[str], list[
     SettingsError
         If a list cannot be read, there is nothing to train on, or an image is in both.
     """
-    train = _names(data.train, folder)
+    train = names_in(data.train, folder)
     if isinstance(data.validation, float):
         order = np.random.default_rng(seed).permutation(len(train))
         held_out = max(1, round(data.validation * len(train)))
         train, validation = [train[i] for i in order[held_out:]], [train[i] for i in sorted(order[:held_out])]
     else:
-        validation = _names(data.validation, folder)
+        validation = names_in(data.validation, folder)
     both = sorted(set(map(without_suffix, train)) & set(map(without_suffix, validation)))
     if both:
         raise SettingsError(f"{both[0]} is in both train and validation; an image can be in one only.")
@@ -205,7 +205,14 @@ def _places(classes_yx: np.ndarray) -> list[np.ndarray]:
     return [places[ids == i] for i in np.unique(ids)]
 
 
-def _names(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
+def names_in(listed: tuple[str, ...] | Path, folder: Path) -> list[str]:
+    """Names that are listed, or that a text file has.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read.
+    """
     if not isinstance(listed, Path):
         return list(listed)
     try:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_matseg.core.checkpoints import read_card
-from napari_matseg.core.export import find_labels_info
+from napari_matseg.core.label_files import find_labels_info
+from napari_matseg.core.large.rows import RowsAhead
+from napari_matseg.core.measure.runs import bands
 from napari_matseg.core.metrics import Scores, count
 from napari_matseg.core.read import read
 from napari_matseg.core.truth import IGNORE, read_truth, to_classes
@@ -18,8 +20,9 @@ from napari_matseg.errors import InputError
 from napari_matseg.settings import ClassSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from napari_matseg.core.micrograph import Micrograph
     from napari_matseg.settings import Colour
 
 MAX_CLASSES = 64  # more different values than this are objects, not classes
@@ -166,18 +169,22 @@ def _in_colour(truth: str | Path | np.ndarray, prediction: str | Path | np.ndarr
 
 def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> int:
     if isinstance(labels, np.ndarray):
-        pixels, name = labels, role
+        parts, name = iter([labels]), role
     elif kind_of(Path(labels)) is not None:
         return 1
     else:
-        micrograph = read(labels)
-        pixels, in_colour, name = np.asarray(micrograph.pixels), micrograph.is_colour, micrograph.name
+        micrograph = read(labels, find_bar=False)
+        parts, in_colour, name = _bands(micrograph), micrograph.is_colour, micrograph.name
     if in_colour:
         raise InputError(f"{name}: is in colour, and nothing says which classes the colours are; name the model.")
-    highest = pixels.max(initial=0)
+    highest, least = 0.0, np.inf  # the largest value, and the smallest that is not 0
+    for part in parts:
+        highest = np.maximum(highest, part.max(initial=0))
+        others = part[part != 0]
+        least = np.minimum(least, others.min()) if others.size else least
     if not np.isfinite(highest):
         return 0  # not class ids, as reading them will tell
-    if highest >= MAX_CLASSES and np.isin(pixels, (0, highest)).all():
+    if highest >= MAX_CLASSES and highest == least:
         return 1
     if highest >= MAX_CLASSES:
         raise InputError(
@@ -187,15 +194,28 @@ def _highest(labels: str | Path | np.ndarray, role: str, *, in_colour: bool) -> 
     return int(highest)
 
 
-def content_mask(prediction: Path) -> np.ndarray | None:
-    """Pixels that were segmented, by the record in the file; None for all of them."""
+def _bands(micrograph: Micrograph) -> Iterator[np.ndarray]:
+    """Give all of what is in a file, some rows at a time."""
+    for plane in range(micrograph.n_planes):
+        rows = RowsAhead(micrograph.view(plane))
+        yield from (rows[band] for band in bands(0, *rows.shape))
+
+
+def segmented_rows(prediction: Path) -> slice | None:
+    """Rows that were segmented, by the record in the file; None for all of them."""
     _, record = find_labels_info(prediction)
     rows = None if record is None else record.get("segmented_rows")
+    return None if rows is None else slice(*rows)
+
+
+def content_mask(prediction: Path) -> np.ndarray | None:
+    """Pixels that were segmented, by the record in the file; None for all of them."""
+    rows = segmented_rows(prediction)
     if rows is None:
         return None
     micrograph = read(prediction)
     column = np.zeros((micrograph.shape_yx[0], 1), dtype=bool)
-    column[slice(*rows)] = True
+    column[rows] = True
     return np.broadcast_to(column, (*micrograph.shape_planes, *micrograph.shape_yx))
 
 

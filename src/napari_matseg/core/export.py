@@ -5,41 +5,21 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import tifffile
 from PIL import Image
 from pydantic import BaseModel
 
-from napari_matseg.core.annotate import draw_scale_bar, legend_rgb, letter_height
-from napari_matseg.core.pixels import LazyPixels
-from napari_matseg.errors import InputError, OutputError
-from napari_matseg.settings import ClassSpec
+from napari_matseg.errors import OutputError
 
 NAMESPACE = "napari-matseg"
-TILED_FROM = 2048
-"""Longer sides are written as tiles, so that a viewer need not read whole rows."""
-TILE = 512
-LARGE_TILE = 1024
-"""As large as the chunks of stored labels, so that each is read once."""
-CLASSIC_LIMIT = 2**32 - 2**25
-"""Bytes of labels from which BigTIFF is written; compressed they might fit, but nobody knows beforehand."""
-NM_PER_CM = 1e7
-OBJECT_COLOURS = np.array(
-    [(0, 180, 255), (255, 170, 0), (60, 200, 60), (255, 80, 160), (160, 110, 255), (230, 230, 60), (0, 210, 180)],
-    np.float32,
-)
-BAND = 1 << 24  # pixels of a lazy array that are read at once
-OVERLAY_LIMIT = 4096
-"""Pixels on the longer side of an overlay at most."""
 
 
 @contextlib.contextmanager
@@ -91,149 +71,6 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: may not be written to; choose another folder.")
 
 
-def check_labels(path: Path, labels: Any, axes: str, pixel_size_nm: tuple[float, float] | None) -> None:
-    """Hold labels to what can be kept.
-
-    Raises
-    ------
-    InputError
-        If they are of another type than uint8, 16 or 32, do not fit the axes, or the pixel size is none.
-    """
-    if labels.dtype.name not in ("uint8", "uint16", "uint32"):
-        raise InputError(f"{path}: labels of type {labels.dtype} cannot be kept; convert them to uint8, 16 or 32.")
-    if not axes.endswith("YX") or labels.ndim != len(axes) or labels.ndim > 5 or labels.size == 0:
-        raise InputError(
-            f"{path}: labels of shape {labels.shape} do not fit axes {axes!r}; give one letter per axis, "
-            "five at most, ending in YX."
-        )
-    if pixel_size_nm is not None and not all(math.isfinite(size) and size > 0 for size in pixel_size_nm):
-        y, x = (float(size) for size in pixel_size_nm)
-        raise InputError(f"{path}: a pixel of {y} nm by {x} nm cannot be; give sizes above 0.")
-
-
-def write_labels(
-    path: Path,
-    labels: Any,
-    *,
-    pixel_size_nm: tuple[float, float] | None = None,
-    classes: Sequence[ClassSpec] = (),
-    axes: str = "YX",
-    record: Mapping[str, Any] | None = None,
-) -> None:
-    """Write class or instance labels as a compressed OME-TIFF.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    labels : array or StoredLabels, uint8, uint16 or uint32
-        One axis for each letter of `axes`. Stored labels are read a tile at a time, and their smaller copies are
-        written, too.
-    pixel_size_nm : (float, float) or None
-        Height and width of a pixel in nanometres.
-    classes : sequence of ClassSpec
-        Names and colours of the classes, kept in the file.
-    axes : str
-        Ends in "YX"; up to three letters for planes before. OME knows Z, C and T; others become one of these.
-    record : mapping or None
-        Where the labels came from, kept in the file as JSON.
-
-    Raises
-    ------
-    InputError
-        If the labels are of another type or do not fit the axes, or the pixel size is none.
-    OutputError
-        If the file cannot be written.
-    """
-    check_labels(path, labels, axes, pixel_size_nm)
-    annotation: dict[str, str] = {"Namespace": NAMESPACE}
-    if classes:
-        annotation["classes"] = _json([spec.model_dump() for spec in classes])
-    if record is not None:
-        annotation["record"] = _json(record)
-    metadata: dict[str, Any] = {
-        "axes": ome_axes(axes),
-        "UUID": str(uuid4()),  # tifffile's own would hold the address of the machine
-        "Creator": NAMESPACE,
-        "Name": path.stem,
-    }
-    if len(annotation) > 1:
-        metadata["MapAnnotation"] = annotation
-    resolution: dict[str, Any] = {}
-    if pixel_size_nm is not None:
-        y, x = (float(size) for size in pixel_size_nm)
-        metadata |= {"PhysicalSizeX": x, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": y, "PhysicalSizeYUnit": "nm"}
-        if all(1 <= NM_PER_CM / size < 2**32 for size in (y, x)):  # what the tag can hold
-            # For programs that do not read OME-XML.
-            resolution = {"resolution": (NM_PER_CM / x, NM_PER_CM / y), "resolutionunit": "CENTIMETER"}
-    bigtiff = labels.size * labels.dtype.itemsize > CLASSIC_LIMIT
-    levels = getattr(labels, "levels", ())
-    kind: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "predictor": False}
-    with replacing(path) as temporary, tifffile.TiffWriter(temporary, ome=True, bigtiff=bigtiff) as tif:
-        if not isinstance(labels, LazyPixels):
-            tile = (TILE, TILE) if max(labels.shape[-2:]) > TILED_FROM else None
-            tif.write(labels, tile=tile, software=NAMESPACE, metadata=metadata, **kind, **resolution)
-            return
-        for level, smaller in enumerate((labels, *levels)):
-            first: dict[str, Any] = {"subifds": len(levels) or None, "metadata": metadata, **resolution}
-            tif.write(
-                _tiles(smaller),
-                shape=smaller.shape,
-                dtype=smaller.dtype,
-                tile=(LARGE_TILE, LARGE_TILE),
-                software=NAMESPACE,
-                **({"subfiletype": 1, "metadata": None} if level else first),
-                **kind,
-            )
-
-
-def read_labels_info(path: Path) -> tuple[tuple[ClassSpec, ...] | None, dict[str, Any] | None]:
-    """Classes and record of labels that `write_labels` or `core.large.stores.write_labels_zarr` wrote.
-
-    Returns
-    -------
-    classes : tuple of ClassSpec, or None where the file holds none
-    record : dict, or None where the file holds none
-
-    Raises
-    ------
-    InputError
-        If the file is no TIFF that can be read.
-    """
-    try:
-        if path.is_dir():
-            kept = _attributes(path)
-        else:
-            with tifffile.TiffFile(path) as tif:
-                xml = tif.ome_metadata
-            kept = _annotation(xml) if xml else {}
-    except (OSError, tifffile.TiffFileError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read as TIFF ({reason}); check the path.") from error
-    try:
-        listed, record = (
-            json.loads(kept[name]) if isinstance(kept.get(name), str) else kept.get(name)
-            for name in ("classes", "record")
-        )
-        classes = None if listed is None else tuple(ClassSpec.model_validate(spec) for spec in listed)
-    except ValueError as error:  # of json and of pydantic alike
-        raise InputError(f"{path}: its classes or record are damaged; write the labels again.") from error
-    return classes, record
-
-
-def find_labels_info(path: Path | None) -> tuple[tuple[ClassSpec, ...] | None, dict[str, Any] | None]:
-    """Look for classes and record of labels that may come from anywhere: `read_labels_info` of what may have them.
-
-    Returns
-    -------
-    classes, record
-        None, None where there is no file, or it is neither a folder nor named as TIFF.
-    """
-    if path is None or not (path.is_dir() or path.suffix.lower() in (".tif", ".tiff")):
-        return None, None
-    return read_labels_info(path)
-
-
 def write_json(path: Path, obj: object) -> None:
     """Write JSON; numbers that JSON does not know (NaN and infinities) become null.
 
@@ -245,9 +82,9 @@ def write_json(path: Path, obj: object) -> None:
     _write_text(path, to_json(obj) + "\n")
 
 
-def to_json(obj: object) -> str:
+def to_json(obj: object, indent: int | None = 2) -> str:
     """Text of what `write_json` writes."""
-    return _json(obj, indent=2)
+    return json.dumps(_plain(obj), indent=indent, allow_nan=False)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
@@ -267,13 +104,22 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     OutputError
         If the file cannot be written.
     """
-    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    if names:
-        table.writeheader()
-    table.writerows({name: "" if _is_nan(value) else value for name, value in row.items()} for row in rows)
-    _write_text(path, text.getvalue())
+    write_rows(path, rows, list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table as `write_csv` does, of which the columns are known, and the rows need not be in memory together.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        if columns:
+            table.writeheader()
+        table.writerows({name: "" if _is_nan(value) else value for name, value in row.items()} for row in rows)
 
 
 def write_png(path: Path, rgb_yxs: np.ndarray) -> None:
@@ -294,157 +140,6 @@ def write_png(path: Path, rgb_yxs: np.ndarray) -> None:
         Image.fromarray(rgb_yxs).save(temporary, format="PNG")
 
 
-def overlay_rgb(
-    image_yx: Any,
-    labels_yx: Any,
-    classes: Sequence[ClassSpec] | None = None,
-    *,
-    pixel_size_nm: tuple[float, float] | None = None,
-    data_bar: tuple[int, int] | None = None,
-    opacity: float = 0.4,
-) -> np.ndarray:
-    """Picture of a segmentation: grey image, tinted and outlined classes, legend and scale bar.
-
-    Parameters
-    ----------
-    image_yx : array, shape (height, width)
-        Grey values of any numeric type; the 0.5th and 99.5th percentiles become black and white. Of this and of the
-        labels, if they are lazy, a band of rows is in memory at a time.
-    labels_yx : array, shape (height, width), integer
-        Class labels, or the ids of objects; 0 stays grey.
-    classes : sequence of ClassSpec, optional
-        One for each label, that of 0 too. Without it the labels are ids, told apart by colour and not named.
-    pixel_size_nm : (float, float) or None
-        Height and width of a pixel in nanometres; without it there is no scale bar.
-    data_bar : (int, int) or None
-        First row and end (exclusive) of the data bar, which has no say in black and white.
-    opacity : float
-        Of the tint, 0 to 1.
-
-    Returns
-    -------
-    array, shape (height + legend, width, 3), uint8
-        With every n-th pixel, where the longer side would have more than 4096.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, or a label has no class.
-    """
-    if image_yx.shape != labels_yx.shape or image_yx.ndim != 2 or image_yx.size == 0:
-        raise InputError(
-            f"An image of shape {image_yx.shape} and labels of shape {labels_yx.shape} do not make an overlay; "
-            "give one plane of each, of the same shape."
-        )
-    steps = [min(math.ceil(max(image_yx.shape) / OVERLAY_LIMIT), side) for side in image_yx.shape]
-    labels = _every(labels_yx, steps)
-    highest = int(labels.max())
-    if classes is not None and (highest >= len(classes) or labels.min() < 0):
-        raise InputError(f"Label {highest} is none of the {len(classes)} classes; name all classes, that of 0 too.")
-    rows = np.arange(0, image_yx.shape[0], steps[0])
-    first, end = data_bar or (0, 0)
-    grey = _grey(_every(image_yx, steps), (rows < first) | (rows >= end))
-    rgb = np.repeat(grey[..., None], 3, axis=2)
-    if classes is None:
-        colours, index = OBJECT_COLOURS, labels % len(OBJECT_COLOURS)
-    else:
-        colours, index = np.array([spec.colour for spec in classes], np.float32), labels
-    tinted = labels > 0
-    rgb[tinted] += opacity * (colours[index[tinted]] - rgb[tinted])
-    outline = tinted & _borders(labels)
-    rgb[outline] = colours[index[outline]]
-    canvas = Image.fromarray(np.rint(rgb).astype(np.uint8))
-    if pixel_size_nm is not None:
-        bottom = first // steps[0] if end >= image_yx.shape[0] else canvas.height
-        draw_scale_bar(canvas, pixel_size_nm[1] * steps[1], bottom)
-    if classes is None:
-        return np.asarray(canvas)
-    return np.concatenate((np.asarray(canvas), legend_rgb(classes[1:], canvas.width, letter_height(canvas))))
-
-
-def _every(array_yx: Any, steps: Sequence[int]) -> np.ndarray:
-    """Every n-th pixel."""
-    if isinstance(array_yx, np.ndarray):
-        return array_yx[:: steps[0], :: steps[1]]
-    height, width = array_yx.shape
-    rows = max(BAND // (width * steps[0]), 1) * steps[0]
-    bands = (np.asarray(array_yx[y : y + rows, :]) for y in range(0, height, rows))
-    return np.concatenate([band[:: steps[0], :: steps[1]] for band in bands])
-
-
-def _grey(image_yx: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Grey values from 0 to 255, float32, stretched by those rows.
-
-    What is not finite becomes black, and a constant image grey.
-    """
-    image = image_yx.astype(np.float32)
-    finite = np.isfinite(image)
-    known = image[rows][finite[rows]]
-    if not known.size:
-        return np.zeros_like(image)
-    low, high = np.percentile(known, (0.5, 99.5))
-    if high <= low:
-        low, high = float(known.min()), float(known.max())
-    if high <= low:
-        return np.where(finite, np.float32(127), np.float32(0))
-    image[~finite] = low
-    stretched: np.ndarray = np.clip((image - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
-    return stretched
-
-
-def _borders(labels_yx: np.ndarray) -> np.ndarray:
-    """Pixels that have a neighbour with another label."""
-    border = np.zeros(labels_yx.shape, bool)
-    for axis in (0, 1):
-        differ = np.diff(labels_yx, axis=axis) != 0
-        before = [slice(None), slice(None)]
-        after = [slice(None), slice(None)]
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        border[tuple(before)] |= differ
-        border[tuple(after)] |= differ
-    return border
-
-
-def ome_axes(axes: str) -> str:
-    """Axes that OME knows: a letter other than Z, C and T becomes the first of T, Z and C that is free."""
-    known = ""
-    for letter in axes[:-2]:
-        free = [name for name in "TZC" if name not in axes[:-2] and name not in known]
-        known += letter if letter in "TZC" and letter not in known else free[0]
-    return known + "YX"
-
-
-def _annotation(xml: str) -> dict[str, str]:
-    """Keys and values that `write_labels` left in the OME-XML."""
-    found = tifffile.xml2dict(xml).get("OME", {}).get("StructuredAnnotations", {}).get("MapAnnotation", ())
-    for annotation in found if isinstance(found, list | tuple) else [found]:
-        if annotation.get("Namespace") == NAMESPACE:
-            entries = annotation["Value"]["M"]
-            return {entry["K"]: str(entry["value"]) for entry in (entries if isinstance(entries, list) else [entries])}
-    return {}
-
-
-def _tiles(labels: LazyPixels) -> Iterator[np.ndarray]:
-    """Tiles of all planes in reading order, those at the end filled up with 0."""
-    height, width = labels.shape[-2:]
-    for plane in np.ndindex(*labels.shape[:-2]):
-        for y in range(0, height, LARGE_TILE):
-            for x in range(0, width, LARGE_TILE):
-                part = labels[(*plane, slice(y, y + LARGE_TILE), slice(x, x + LARGE_TILE))]
-                tile = np.zeros((LARGE_TILE, LARGE_TILE), labels.dtype)
-                tile[: part.shape[0], : part.shape[1]] = part
-                yield tile
-
-
-def _attributes(folder: Path) -> dict[str, Any]:
-    """Give what `write_labels_zarr` left in the attributes of a store; nothing where there are none."""
-    try:
-        found = json.loads((folder / ".zattrs").read_text(encoding="utf-8")).get(NAMESPACE, {})
-    except (FileNotFoundError, ValueError, AttributeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _is_nan(value: object) -> bool:
     return isinstance(value, float | np.floating) and math.isnan(value)
 
@@ -462,10 +157,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def _write_text(path: Path, text: str) -> None:

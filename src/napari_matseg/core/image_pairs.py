@@ -70,7 +70,7 @@ def match_files(
     """
     if isinstance(images, Path):
         images = find_images(images, truth, prefer=prefer)
-    if _is_folder(truth):
+    if is_folder(truth):
         return _match_folder(images, truth)
     if len(images) == 1:
         return [(images[0], truth)]
@@ -102,7 +102,7 @@ def find_images(folder: Path, truth: Path | None = None, *, prefer: Sequence[str
     InputError
         If there is none, or `prefer` does not decide.
     """
-    if not _is_folder(folder):
+    if not is_folder(folder):
         return [folder]
     groups: dict[tuple[Path, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in _walk(folder, IMAGE_SUFFIXES):
@@ -151,7 +151,7 @@ def file_named(folder: Path, name: str) -> Path | None:
     Path or None
         A file of just that name; else the first in the order of the extensions above.
     """
-    if (folder / name).exists() and not _is_folder(folder / name):
+    if (folder / name).exists() and not is_folder(folder / name):
         return folder / name
     wanted = _normal(without_suffix(name))
     suffixes = IMAGE_SUFFIXES + DRAWN_SUFFIXES
@@ -257,13 +257,13 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return folder.resolve() in path.resolve().parents
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
     """Whether a path is a folder, and not one that is an image."""
     return path.is_dir() and path.suffix.lower() != STORE
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.iterdir()) if not _is_folder(path)) if folder.is_dir() else ()
+    return (path for path in sorted(folder.iterdir()) if not is_folder(path)) if folder.is_dir() else ()
 
 
 def _walk(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

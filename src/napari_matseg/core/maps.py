@@ -10,7 +10,7 @@ import numpy as np
 from napari_matseg.core.normalise import grey_scale
 from napari_matseg.core.plan import Plan, make_plan
 from napari_matseg.core.predict import TooLargeError, predict
-from napari_matseg.core.progress import Progress
+from napari_matseg.core.progress import Arrived, Progress
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def make_maps(
     Yields
     ------
     Progress
-        After each tile; closing the generator cancels.
+        After each tile, as `Arrived` where it made a part of the plane final; closing the generator cancels.
 
     Returns
     -------
@@ -126,7 +126,10 @@ def _tiles(
                 probabilities[:, *piece.where] = piece.probabilities_cyx
             if depth_yx is not None and piece.depth_yx is not None:
                 depth_yx[piece.where] = piece.depth_yx
-        yield Progress(done, total, "segmenting")
+            rows, columns = piece.where
+            yield Arrived(done, total, "segmenting", rows=rows, columns=columns, classes=classes_yx)
+        else:
+            yield Progress(done, total, "segmenting")
     record = {
         "tiling": plan.to_dict() | {"reach": model.card.reach},
         "grey_low": list(scale.low),

@@ -30,14 +30,16 @@ class Micrograph:
         Height and width of a pixel in nanometres, as (y, x); None where the file states none.
     data_bar : (int, int) or None
         First row and end (exclusive) of the instrument's data bar; None where there is none.
-    data_bar_from : "record", "picture" or None
-        What told of the data bar: the instrument's record, or the picture itself; None where neither did.
+    data_bar_from : "record", "picture", "user" or None
+        What told of the data bar: the instrument's record, the picture itself, or the user; None where none did.
     source : Path or None
         The file it came from.
     vendor : str or None
         The maker of the instrument or program that wrote the file.
     metadata : dict
         What the instrument recorded, in plain JSON types.
+    pixel_size_from : str or None
+        What told of the pixel size, for a reader, such as a tag of the file; None where nothing did.
     levels : tuple of arrays
         Smaller copies of the pixels that the file has, the largest first; only for viewing.
     """
@@ -50,7 +52,8 @@ class Micrograph:
     vendor: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     levels: tuple[Any, ...] = ()
-    data_bar_from: Literal["record", "picture"] | None = None
+    data_bar_from: Literal["record", "picture", "user"] | None = None
+    pixel_size_from: str | None = None
 
     def __post_init__(self) -> None:
         """Hold the axes to the pixels."""
@@ -124,6 +127,7 @@ class Micrograph:
             "axes": self.axes,
             "dtype": str(self.pixels.dtype),
             "pixel_size_nm": None if self.pixel_size_nm is None else list(self.pixel_size_nm),
+            "pixel_size_from": self.pixel_size_from,
             "data_bar_rows": None if self.data_bar is None else list(self.data_bar),
             "data_bar_from": self.data_bar_from,
         }
@@ -204,6 +208,11 @@ class PlaneView:
         self.shape = (channels, len(rows), micrograph.shape_yx[1])
         weighted = micrograph.is_colour and channels == 1
         self.dtype = np.dtype(np.float32 if weighted else micrograph.pixels.dtype)
+
+    @property
+    def pixels(self) -> Any:
+        """All that it is a plane of, as the micrograph has it."""
+        return self._pixels
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> np.ndarray:
         """Read a part."""

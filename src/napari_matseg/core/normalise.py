@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.progress import Progress, finish
+from napari_matseg.errors import SettingsError
 from napari_matseg.settings import NormaliseSettings
 
 if TYPE_CHECKING:
@@ -94,7 +95,26 @@ def grey_scale_steps(image_cyx: Any, settings: NormaliseSettings | None = None) 
         yield Progress(min(start + rows, height), height, "measuring the grey scale")
     shares = settings.low / 100, settings.high / 100
     pairs = [_of_counts(one, shares) for one in counts] or [_of_sample(np.concatenate(one), shares) for one in samples]
+    if settings.mean is not None and settings.std is not None:
+        pairs = _of_statistics(pairs, image_cyx.dtype, settings.mean, settings.std)
     return GreyScale(tuple(low for low, _ in pairs), tuple(high for _, high in pairs), settings.limit)
+
+
+def _of_statistics(
+    pairs: list[tuple[float, float]], dtype: np.dtype[Any], mean: tuple[float, ...], std: tuple[float, ...]
+) -> list[tuple[float, float]]:
+    """Grey values at which (grey - mean) / std is -1 and 1, for each channel."""
+    if len(mean) not in (1, len(pairs)):
+        raise SettingsError(
+            f"normalise: mean and std are of {len(mean)} channels and the network takes {len(pairs)}; give one of each."
+        )
+    if dtype == np.uint8:
+        pairs = [(0.0, 255.0)] * len(pairs)
+    statistics = list(zip(mean, std, strict=True)) * (len(pairs) // len(mean))
+    return [
+        (low + (m - s) * (high - low), low + (m + s) * (high - low))
+        for (low, high), (m, s) in zip(pairs, statistics, strict=True)
+    ]
 
 
 def _of_counts(counts: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:

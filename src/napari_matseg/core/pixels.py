@@ -122,13 +122,26 @@ class LazyPixels:
     read : callable
         Gives a box of a plane, from the plane's number (over the planes axes in C order) and the rows and columns;
         shape (rows, columns) or (rows, columns, 3).
+    block_yx : (int, int), optional
+        Height and width of what the file has to be read by.
+
+    Attributes
+    ----------
+    block_yx : (int, int) or None
+        None where a part costs what it holds.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: np.dtype, n_planes_axes: int, read: Callable[[int, Box], np.ndarray]
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        n_planes_axes: int,
+        read: Callable[[int, Box], np.ndarray],
+        block_yx: tuple[int, int] | None = None,
     ) -> None:
         self.shape = shape
         self.dtype = dtype
+        self.block_yx = block_yx
         self._n_planes_axes = n_planes_axes
         self._read = read
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_matseg.core.checkpoints import Model
     from napari_matseg.core.micrograph import Micrograph
 
-PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "numpy", "scikit-image", "tifffile")
+PACKAGES = ("torch", "onnxruntime", "segmentation-models-pytorch", "timm", "numpy", "scikit-image", "tifffile")
 
 
 def describe_image(micrograph: Micrograph) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "path": None if model.path is None else str(model.path),
         "weights_sha256": model.card.weights_sha256,
         "classes": [spec.model_dump(mode="json") for spec in model.card.classes],
+        **({"engine": engine} if (engine := getattr(model.network, "engine", None)) else {}),
     }
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from napari_matseg.core.tiff_orientation import Orientation
+
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG_START, JPEG_START, BMP_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 
@@ -26,8 +28,11 @@ MOST_BYTES = 2 * 2**30
 MOST_PER_BYTE = 2048
 """Decoded bytes that a byte of file can stand for: 1032 in PNG (deflate), 1536 in JPEG (a bit per block of 8 x 8)."""
 
+MOST_SCANS = 1000
+"""Of a JPEG, each of which takes the time of a whole image; a progressive one has about ten."""
 
-def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
+
+def read(path: str | Path, *, find_bar: bool = True, pixel_size_nm: float | None = None) -> Micrograph:
     """Read an image, with what the instrument recorded.
 
     Grey that was written as a palette, as RGB with equal channels or with an alpha comes back as grey. An alpha is
@@ -42,6 +47,8 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     find_bar : bool
         Whether a data bar of which no record tells is looked for in the picture (in the first plane of a stack).
         For labels there is none to be found.
+    pixel_size_nm : float, optional
+        Side of a pixel in nanometres, whatever the file says.
 
     Returns
     -------
@@ -59,8 +66,14 @@ def read(path: str | Path, *, find_bar: bool = True) -> Micrograph:
     all the same, it is given its luminance.
     """
     micrograph = _read(Path(path))
+    if pixel_size_nm is not None:
+        micrograph = replace(micrograph, pixel_size_nm=(pixel_size_nm, pixel_size_nm), pixel_size_from="user")
+    elif micrograph.pixel_size_nm is not None and micrograph.pixel_size_from is None:
+        micrograph = replace(micrograph, pixel_size_from="calibration of the axes")
+    if micrograph.data_bar_from == "picture" and not find_bar:  # as it was when the file was converted
+        return replace(micrograph, data_bar=None, data_bar_from=None)
     if micrograph.data_bar is not None:
-        return replace(micrograph, data_bar_from="record")
+        return micrograph if micrograph.data_bar_from else replace(micrograph, data_bar_from="record")
     return with_data_bar(micrograph) if find_bar else micrograph
 
 
@@ -167,6 +180,7 @@ def _read_picture(path: Path, start: bytes) -> Micrograph:
         pixels=image,
         axes="YXS" if image.ndim == 3 else "YX",
         pixel_size_nm=record.pixel_size_nm,
+        pixel_size_from=record.pixel_size_from,
         data_bar=record.data_bar,
         source=path,
         vendor=record.vendor,
@@ -200,10 +214,25 @@ def _decode(path: Path, start: bytes) -> np.ndarray:
                 f"{path}: {picture.width} x {picture.height} pixels are too many for this format; "
                 "save it as a tiled TIFF."
             )
+        # Within compressed data the mark of a scan cannot occur.
+        if start.startswith(JPEG_START) and path.read_bytes().count(b"\xff\xda") > MOST_SCANS:
+            raise InputError(f"{path}: has more than {MOST_SCANS} scans of one image; save it again as PNG or TIFF.")
         if is_deep and len(picture.getbands()) > 1:
-            return _decode_deep_png(path)
-        picture.load()
-        return _channels(path, picture)
+            image = _decode_deep_png(path)
+        else:
+            picture.load()
+            image = _channels(path, picture)
+        return _orientation(picture).turn(image)
+
+
+def _orientation(picture: Image) -> Orientation:
+    """How a picture is to be turned, as cameras note it; as it is where the note is damaged."""
+    from napari_matseg.core.tiff_orientation import ORIENTATION, Orientation
+
+    try:
+        return Orientation.numbered(picture.getexif().get(ORIENTATION))
+    except Exception:  # noqa: BLE001
+        return Orientation()
 
 
 def _decode_deep_png(path: Path) -> np.ndarray:

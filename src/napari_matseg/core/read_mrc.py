@@ -80,7 +80,9 @@ def read_mrc(path: Path, start: bytes) -> Micrograph:
         # Means and sums of 16-bit floats soon overflow.
         return part.astype(np.float32) if mode == 12 else part
 
-    pixels, axes = arrange(fetch, shape, np.dtype(np.float32) if mode == 12 else dtype, ("z", "y", "x"))
+    pixels, axes = arrange(
+        fetch, shape, np.dtype(np.float32) if mode == 12 else dtype, ("z", "y", "x"), blocks=(1, 1, columns)
+    )
     fei = _fei(path, order) if extended == FEI_BYTES else {}
     return Micrograph(
         pixels=pixels,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
 
 import tifffile
 
 from napari_matseg.core.axes import plane_letters
+from napari_matseg.core.converted import restored
+from napari_matseg.core.export import NAMESPACE
+from napari_matseg.core.label_files import annotation_of
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.pixels import LAZY_BYTES, LazyPixels, as_grey, has_equal_channels
 from napari_matseg.core.tiff_damage import check_chain, damage_as_error
 from napari_matseg.core.tiff_planes import TiffPlanes
 from napari_matseg.core.vendor import read_vendor
-from napari_matseg.core.vendor_record import has_dtd
+from napari_matseg.core.vendor_record import has_dtd, number, xml_root
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from napari_matseg.core.pixels import Box
 
 MOST_LEVELS = 32
+MOST_PLANES = 2**20
+"""That OME-XML may list; tifffile makes room for all of them."""
 
 
 def read_tiff(path: Path) -> Micrograph:
@@ -49,25 +56,47 @@ def read_tiff(path: Path) -> Micrograph:
         with tifffile.TiffFile(path, _multifile=False, is_mmstack=False, is_ndtiff=False) as tif:
             if not len(tif.pages):
                 raise InputError(f"{path}: the TIFF holds no image; save it again from its source.")
-            if has_dtd(tif.pages.first.description):
+            if has_dtd(tif.pages.first.description) or _planes_claimed(tif.pages.first.description) > MOST_PLANES:
                 tif.pages.first.description = ""  # which tifffile would parse for the axes
             series = max(tif.series, key=_rank)
             planes = TiffPlanes.of(path, series)
             smaller = _smaller(path, series)
-            record = read_vendor(path, planes.shape_yx, tif, planes.key)
+            record = planes.orientation.record(read_vendor(path, planes.stored_yx, tif, planes.key), planes.stored_yx)
+            kept = _kept(tif.pages.first.description)
         axes_before = _planes_axes(series, planes)
         pixels, axes = _pixels(planes, axes_before)
         levels = _levels(smaller, pixels, axes_before) if isinstance(pixels, LazyPixels) else ()
-    return Micrograph(
+    micrograph = Micrograph(
         pixels=pixels,
         axes=axes,
         pixel_size_nm=record.pixel_size_nm,
+        pixel_size_from=record.pixel_size_from,
         data_bar=record.data_bar,
         source=path,
         vendor=record.vendor,
         metadata=record.metadata,
         levels=levels,
     )
+    return micrograph if kept is None else restored(micrograph, kept)
+
+
+def _kept(description: str) -> Any:
+    """Find the record of a file that was converted by us; None in any other."""
+    if NAMESPACE not in description or "<OME" not in description:
+        return None
+    try:
+        return json.loads(annotation_of(description)["micrograph"])
+    except (KeyError, TypeError, ValueError, AttributeError, ParseError):
+        return None
+
+
+def _planes_claimed(description: str) -> float:
+    """How many planes of an image OME-XML lists, or how many it says lie in one row."""
+    root = xml_root(description) if description.rstrip(" \r\n\t\x00").endswith("OME>") else None
+    listed = root.iterfind("{*}Image/{*}Pixels") if root is not None else ()
+    sizes = [prod(abs(number(one.get(f"Size{axis}")) or 1) for axis in "ZCT") for one in listed]
+    rows = root.iterfind("{*}Image/{*}Pixels/{*}TiffData") if root is not None else ()
+    return max([*sizes, *(number(one.get("PlaneCount")) or 0 for one in rows)], default=0)
 
 
 def _rank(series: tifffile.TiffPageSeries) -> tuple[bool, int, bool]:
@@ -93,9 +122,9 @@ def _pixels(planes: TiffPlanes, planes_axes: dict[str, int]) -> tuple[Any, str]:
     axes = "".join(planes_axes) + "YX"
     n = len(planes_axes)
     planes.read(0, (range(1), range(1)))  # so that a coding that cannot be read is known now
-    colour = LazyPixels((*shape, 3), planes.dtype, n, planes.read)
-    grey = LazyPixels(shape, planes.dtype, n, _grey_of(planes))
-    as_stored = colour if planes.is_colour else LazyPixels(shape, planes.dtype, n, planes.read)
+    colour = LazyPixels((*shape, 3), planes.dtype, n, planes.read, planes.block_yx)
+    grey = LazyPixels(shape, planes.dtype, n, _grey_of(planes), planes.block_yx)
+    as_stored = colour if planes.is_colour else LazyPixels(shape, planes.dtype, n, planes.read, planes.block_yx)
 
     if planes.is_one_block or as_stored.size * as_stored.dtype.itemsize <= LAZY_BYTES:
         image = as_stored[...]
@@ -132,7 +161,7 @@ def _levels(smaller: list[TiffPlanes], pixels: LazyPixels, before: dict[str, int
             break
         # Colour that turned out to be grey is grey in the copies, too.
         read = _grey_of(planes) if planes.is_colour and not colour else planes.read
-        levels.append(LazyPixels(shape, planes.dtype, len(before), read))
+        levels.append(LazyPixels(shape, planes.dtype, len(before), read, planes.block_yx))
     return tuple(levels)
 
 

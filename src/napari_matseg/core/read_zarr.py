@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_matseg.core.axes import Key, arrange
+from napari_matseg.core.converted import restored
+from napari_matseg.core.export import NAMESPACE
 from napari_matseg.core.file_damage import damage_as_error
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.pixels import LazyPixels
@@ -28,9 +30,13 @@ if TYPE_CHECKING:
 
 KIND = "Zarr store"
 SIGNS = ("zarr.json", ".zgroup", ".zarray")
-MOST_BYTES_PER_CHUNK = 2 * 2**30
+MOST_BYTES_PER_CHUNK = 512 * 2**20
 """A chunk has to be decoded as a whole; larger ones are refused."""
+MOST_PER_SIDE = 2**24
+"""Pixels along an axis; a store costs nothing to claim any number."""
 MOST_LEVELS = 32
+SLACK = 65536
+"""Bytes that a chunk may have beyond twice its values, for what other codecs than the compressor put into it."""
 
 CODECS = {
     *("bytes", "endian", "transpose", "sharding_indexed", "blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma"),
@@ -98,7 +104,9 @@ def _bare_array(path: Path, array: zarr.Array[Any]) -> Micrograph:
         raise InputError(f"{path}: the Zarr array has {array.ndim} axis; name an image, of height and width.")
     given = [*(getattr(array.metadata, "dimension_names", None) or ()), *[None] * array.ndim][:n_planes]
     names = [str(name or "") for name in given] + ["y", "x"] + ([] if colour is None else ["c"])
-    pixels, axes = arrange(lambda key: _fetch(path, array, key), array.shape, array.dtype, names, colour=colour)
+    pixels, axes = arrange(
+        lambda key: _fetch(path, array, key), array.shape, array.dtype, names, colour=colour, blocks=array.chunks
+    )
     return Micrograph(pixels, axes, source=path)
 
 
@@ -119,12 +127,14 @@ def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Mic
         )
     channels = _channels(attributes)
     colour = names.index("c") if "c" in names and [colour for _, colour in channels] == list(RGB) else None
-    pixels, letters = arrange(lambda key: _fetch(path, array, key), array.shape, array.dtype, names, colour=colour)
+    pixels, letters = arrange(
+        lambda key: _fetch(path, array, key), array.shape, array.dtype, names, colour=colour, blocks=array.chunks
+    )
     steps = _steps(multiscale, listed[0], array.ndim)
     y, x = names.index("y"), names.index("x")
     size = pixel_size(length_nm(steps[y], axes[y].unit), length_nm(steps[x], axes[x].unit))
     left_out += tuple(f"image {one.get('name') or number}" for number, one in enumerate(several[1:], start=1))
-    return Micrograph(
+    micrograph = Micrograph(
         pixels=pixels,
         axes=letters,
         pixel_size_nm=size,
@@ -136,6 +146,8 @@ def _image(path: Path, group: zarr.Group, left_out: tuple[str, ...] = ()) -> Mic
         ),
         levels=_levels(path, group, listed[1:], pixels, names, colour),
     )
+    kept = attributes.get(NAMESPACE)
+    return restored(micrograph, kept.get("micrograph") if isinstance(kept, dict) else None)
 
 
 def _first_inner(path: Path, group: zarr.Group, attributes: dict[str, Any]) -> Micrograph:
@@ -169,6 +181,7 @@ def _levels(
                     names,
                     colour=colour,
                     stays=True,
+                    blocks=array.chunks,
                 )
         except InputError:
             break
@@ -188,9 +201,12 @@ def _open(path: Path, *inner: str) -> zarr.Array[Any]:
     """
     import zarr
 
+    from napari_matseg.core.zarr_store import COMPRESSORS, BoundedStore
+
     with damage_as_error(path, KIND):
         array = zarr.open_array(path.joinpath(*inner), mode="r")
-        unknown = _codecs(array.metadata.to_dict()) - CODECS
+        codecs = _codecs(array.metadata.to_dict())
+        unknown = codecs - CODECS
         if unknown:
             names = ", ".join(sorted(unknown))
             raise InputError(f"{path}: chunks coded by {names} are not decoded; convert the store.")
@@ -199,10 +215,16 @@ def _open(path: Path, *inner: str) -> zarr.Array[Any]:
             raise InputError(f"{path}: {kind} are not supported; save the image as grey or RGB.")
         if 0 in array.shape or not array.shape:
             raise InputError(f"{path}: the image holds no pixels (shape {array.shape}); save it again from its source.")
+        if max(array.shape) > MOST_PER_SIDE:
+            raise InputError(f"{path}: claims to be of shape {array.shape}; copy it again from its source.")
         chunk_bytes = prod(array.chunks) * array.dtype.itemsize
         if chunk_bytes > MOST_BYTES_PER_CHUNK:
-            raise InputError(f"{path}: has chunks of {chunk_bytes / 2**30:.0f} GiB; save it with smaller ones.")
-    return array
+            raise InputError(f"{path}: has chunks of {chunk_bytes / 2**30:.1f} GiB; save it with smaller ones.")
+        compressors = sorted(codecs & COMPRESSORS)
+        if len(compressors) > 1:
+            raise InputError(f"{path}: chunks coded by {' and '.join(compressors)} are not decoded; convert the store.")
+        one = compressors[0] if compressors and "sharding_indexed" not in codecs else None
+        return zarr.open_array(BoundedStore(path.joinpath(*inner), one, 2 * chunk_bytes + SLACK), mode="r")
 
 
 def _codecs(metadata: Any) -> set[str]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from napari_matseg.core.export import overlay_rgb, replacing
+from napari_matseg.core.export import replacing
 from napari_matseg.core.figures.plot import to_svg
+from napari_matseg.core.overlay import overlay_rgb
 from napari_matseg.core.shrink import shrink_image, shrink_labels
 from napari_matseg.errors import InputError
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_matseg.core.pixels import Box, invert, look_up, native, native_dtype, palette_table
 from napari_matseg.core.tiff_damage import damage_as_error
+from napari_matseg.core.tiff_orientation import Orientation
 from napari_matseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 MOST_BYTES_PER_BLOCK = 2 * 2**30
 """A strip or tile has to be decoded as a whole; larger ones are refused."""
 
+MOST_BYTES_OF_LITTLE = 256 * 2**20
+MOST_PER_BYTE = 2048
+"""Decoded bytes that a byte of a larger block may stand for: deflate reaches 1032. Zstandard and LZMA reach any number,
+with nothing but zeros."""
+
 MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, YCBCR = 0, 1, 2, 3, 4, 6  # PhotometricInterpretation, as in TIFF 6.0
 SEPARATE = 2  # PlanarConfiguration
 UNCOMPRESSED = 1  # Compression
 ALPHA = (1, 2)  # ExtraSamples
+JPEG = (6, 7, 34892)  # Compression; its decoder turns YCbCr into RGB
 
 Place = int | tuple["Sequence[int]", "Sequence[int]"]
 
@@ -53,6 +60,8 @@ class TiffPlanes:
         What the indices of a palette image stand for.
     decode : callable
         tifffile's decoder of a strip or tile, which has to be made while the file is open.
+    orientation : Orientation
+        How the image is to be turned.
     """
 
     path: Path
@@ -62,6 +71,7 @@ class TiffPlanes:
     channels: int
     table: np.ndarray | None
     decode: Callable[..., Any]
+    orientation: Orientation
 
     @classmethod
     def of(cls, path: Path, series: TiffPageSeries) -> TiffPlanes:
@@ -93,6 +103,7 @@ class TiffPlanes:
             channels=channels,
             table=None if colormap is None else palette_table(colormap.T),
             decode=key.decode,
+            orientation=Orientation.of(key),
         )
         planes._check_extent(path.stat().st_size)
         return planes
@@ -100,6 +111,12 @@ class TiffPlanes:
     @property
     def shape_yx(self) -> tuple[int, int]:
         """Height and width in pixels."""
+        height, width = self.stored_yx
+        return (width, height) if self.orientation.swaps else (height, width)
+
+    @property
+    def stored_yx(self) -> tuple[int, int]:
+        """Height and width before it is turned."""
         return self.key.imagelength, self.key.imagewidth
 
     @property
@@ -124,7 +141,14 @@ class TiffPlanes:
         """Whether nothing can be read but all of it at once."""
         tall, wide = self._block_yx
         blocks = [place for place in self.places if not isinstance(place, int)]
-        return len(self.places) == len(blocks) == 1 and tall >= self.shape_yx[0] and wide >= self.shape_yx[1]
+        return len(self.places) == len(blocks) == 1 and tall >= self.stored_yx[0] and wide >= self.stored_yx[1]
+
+    @property
+    def block_yx(self) -> tuple[int, int]:
+        """Height and width of what is read at once: a strip or tile, or a row where the page is in one piece."""
+        in_one_piece = all(isinstance(place, int) for place in self.places)
+        tall, wide = (1, self.stored_yx[1]) if in_one_piece else self._block_yx
+        return (wide, tall) if self.orientation.swaps else (tall, wide)
 
     @property
     def _block_yx(self) -> tuple[int, int]:
@@ -164,9 +188,10 @@ class TiffPlanes:
             If this part of the file is damaged.
         """
         place, channel = self.places[plane // self.per_page], plane % self.per_page
+        stored = self.orientation.box(box, self.stored_yx)
         with damage_as_error(self.path):
-            image = self._in_one_piece(place, box) if isinstance(place, int) else self._in_blocks(place, box)
-        image = native(image)
+            image = self._in_one_piece(place, stored) if isinstance(place, int) else self._in_blocks(place, stored)
+        image = self.orientation.turn(native(image))
         if self.table is not None:
             return look_up(image[..., 0], self.table)
         image = image[..., :3] if self.is_colour else image[..., channel]
@@ -174,7 +199,7 @@ class TiffPlanes:
 
     def _in_one_piece(self, start: int, box: Box) -> np.ndarray:
         """Part of a page that lies in one piece, shape (rows, columns, samples)."""
-        shape = (self._layers, *self.shape_yx, self.key.samplesperpixel // self._layers)
+        shape = (self._layers, *self.stored_yx, self.key.samplesperpixel // self._layers)
         stored = np.memmap(self.path, self.stored, "r", start, shape)
         part = stored[:, box[0].start : box[0].stop, box[1].start : box[1].stop]
         # One of the outer axes is the samples, the other has length 1.
@@ -183,7 +208,7 @@ class TiffPlanes:
     def _in_blocks(self, place: tuple[Sequence[int], Sequence[int]], box: Box) -> np.ndarray:
         """Part of a page that lies in strips or tiles, shape (rows, columns, samples)."""
         key, (offsets, lengths), (rows, columns) = self.key, place, box
-        (height, width), (tall, wide) = self.shape_yx, self._block_yx
+        (height, width), (tall, wide) = self.stored_yx, self._block_yx
         down, across = -(-height // tall), -(-width // wide)
         image = np.full((len(rows), len(columns), key.samplesperpixel), key.nodata, native_dtype(self.stored))
         with self.path.open("rb") as file:
@@ -206,7 +231,7 @@ class TiffPlanes:
 
     def _check_extent(self, file_bytes: int) -> None:
         """Refuse pages that the file is too short to hold, and blocks that no memory would."""
-        key, (height, width), (tall, wide) = self.key, self.shape_yx, self._block_yx
+        key, (height, width), (tall, wide) = self.key, self.stored_yx, self._block_yx
         claim = f"{self.path}: the TIFF claims {width} x {height} pixels"
         if min(tall, wide) < 1:
             raise InputError(f"{claim} in blocks of {wide} x {tall}; save it again from its source.")
@@ -224,8 +249,16 @@ class TiffPlanes:
         if end > file_bytes:
             raise InputError(f"{claim}, but is truncated at {file_bytes} bytes; copy it again from its source.")
         block_bytes = tall * wide * key.samplesperpixel // self._layers * self.stored.itemsize
-        if block_bytes > MOST_BYTES_PER_BLOCK and not all(isinstance(place, int) for place in self.places):
+        blocks = [place for place in self.places if not isinstance(place, int)]
+        if block_bytes > MOST_BYTES_PER_BLOCK and blocks:
             raise InputError(f"{claim} in blocks of {block_bytes / 2**30:.0f} GiB; save it as a tiled TIFF.")
+        if block_bytes > MOST_BYTES_OF_LITTLE and any(
+            block_bytes > MOST_PER_BYTE * int(length) for _, lengths in blocks for length in lengths if length
+        ):
+            raise InputError(
+                f"{claim} in blocks of {block_bytes / 2**20:.0f} MiB, of which a few bytes are stored; "
+                "save it as a tiled TIFF."
+            )
 
 
 def _check_kind(path: Path, key: TiffPage) -> None:
@@ -239,7 +272,9 @@ def _check_kind(path: Path, key: TiffPage) -> None:
         unsupported = "complex values"
     elif key.imagedepth != 1:
         unsupported = "volumes in one page"
-    elif key.photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, YCBCR):
+    elif key.photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, YCBCR) or (
+        key.photometric == YCBCR and key.compression not in JPEG
+    ):
         unsupported = f"colours of the kind {getattr(key.photometric, 'name', key.photometric)}"
     if unsupported:
         raise InputError(f"{path}: {unsupported} are not supported; save the image as grey or RGB.")

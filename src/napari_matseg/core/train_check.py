@@ -57,21 +57,41 @@ def evaluate_examples(
     dict
         As `Scores.to_dict`, pooled over the examples, and `iou_per_image`: the mean over images for each class.
     """
+    return score_counts([_count(network, example, settings, device) for example in examples], settings)
+
+
+def try_on(
+    network: nn.Module, examples: Sequence[Example], settings: TrainSettings, device: torch.device
+) -> dict[str, Any]:
+    """Try a finished network on images that had no say in it.
+
+    Returns
+    -------
+    dict
+        As of `evaluate_examples`, and `images`: the confusion of each (rows are the truth), by its name.
+    """
+    counts = {example.name: _count(network, example, settings, device) for example in examples}
+    images = {name: one.confusion.tolist() for name, one in counts.items()}
+    return score_counts(list(counts.values()), settings) | {"images": images}
+
+
+def score_counts(counts: Sequence[Counts], settings: TrainSettings) -> dict[str, Any]:
+    """Give the figures of `evaluate_examples` from the counts of each image."""
     names = [spec.name for spec in settings.classes]
-    total = Counts.zero(len(names))
-    single: list[np.ndarray] = []
-    for example in examples:
-        image_cyx = example.scale(settings.normalise).apply(example.image_cyx)
-        height, width = example.classes_yx.shape
-        predicted_yx = np.zeros((height, width), dtype=np.uint8)
-        for tile in plan_tiles((height, width), LARGEST, CONTEXT, stride_of(network)):
-            y, x = tile.window
-            predicted_yx[tile.keep] = _classes(network, image_cyx[:, y, x], settings, device)[tile.inner]
-        counts = count(predicted_yx, example.classes_yx, len(names), ignore=IGNORE)
-        single.append(Scores(counts).iou)
-        total = total + counts
-    per_image = {name: _mean(values) for name, values in zip(names, np.transpose(single), strict=True)}
-    return Scores(total).to_dict(names) | {"iou_per_image": per_image}
+    single = np.transpose([Scores(one).iou for one in counts])
+    per_image = {name: _mean(values) for name, values in zip(names, single, strict=True)}
+    return Scores(sum(counts, Counts.zero(len(names)))).to_dict(names) | {"iou_per_image": per_image}
+
+
+def _count(network: nn.Module, example: Example, settings: TrainSettings, device: torch.device) -> Counts:
+    """Segment an example whole, in parts if it is large."""
+    image_cyx = example.scale(settings.normalise).apply(example.image_cyx)
+    height, width = example.classes_yx.shape
+    predicted_yx = np.zeros((height, width), dtype=np.uint8)
+    for tile in plan_tiles((height, width), LARGEST, CONTEXT, stride_of(network)):
+        y, x = tile.window
+        predicted_yx[tile.keep] = _classes(network, image_cyx[:, y, x], settings, device)[tile.inner]
+    return count(predicted_yx, example.classes_yx, len(settings.classes), ignore=IGNORE)
 
 
 def look_at(network: nn.Module, example: Example, settings: TrainSettings, device: torch.device) -> Look:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_matseg.core.evaluate import MAX_CLASSES
-from napari_matseg.core.export import find_labels_info
 from napari_matseg.core.figures.plot import COLOURS
 from napari_matseg.core.image_pairs import match_files
+from napari_matseg.core.label_files import find_labels_info
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.read import read
 from napari_matseg.core.train_pairs import NOTHING

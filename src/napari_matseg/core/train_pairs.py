@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import NAMESPACE, make_folder, replacing, write_labels
+from napari_matseg.core.export import NAMESPACE, make_folder, replacing
 from napari_matseg.core.image_pairs import without_suffix
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.truth import IGNORE
 from napari_matseg.errors import InputError

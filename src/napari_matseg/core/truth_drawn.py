@@ -35,6 +35,8 @@ def kind_of(path: Path) -> Literal["regions", "coco"] | None:
     InputError
         If there is no such file, or it cannot be read.
     """
+    if path.is_dir():
+        return None  # an OME-Zarr image, or nothing that can be read
     start = first_bytes(path)
     if start.startswith((b"Iout", b"PK\x03\x04", b"PK\x05\x06")):
         return "regions"

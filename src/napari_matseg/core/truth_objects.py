@@ -120,6 +120,8 @@ def _stored(path: Path, shape_yx: tuple[int, int]) -> tuple[NDArray[Any] | None,
 
     The file is one that `read` has read.
     """
+    if path.is_dir():
+        return None, None
     start = first_bytes(path)
     if start.startswith(TIFF_STARTS):
         import tifffile

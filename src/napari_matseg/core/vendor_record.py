@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 import struct
-from dataclasses import dataclass, field
+import unicodedata
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -24,13 +25,13 @@ DAMAGED = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, Val
 MOST_BYTES = 16 * 2**20  # of one tag or sidecar; the longest real ones have a few hundred kilobytes
 
 NM_PER = {
-    "m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "nm": 1.0, "pm": 1e-3, "inch": 2.54e7, "in": 2.54e7,
-    "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "micrometre": 1e3, "nanometer": 1.0, "nanometre": 1.0,
-    "millimeter": 1e6, "millimetre": 1e6, "centimeter": 1e7, "meter": 1e9, "metre": 1e9, "meters": 1e9,
-    "picometer": 1e-3, "a": 0.1, "å": 0.1, "angstrom": 0.1,
+    "m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "nm": 1.0, "pm": 1e-3, "inch": 2.54e7, "in": 2.54e7, "mil": 2.54e4,
+    "micron": 1e3, "micrometer": 1e3, "nanometer": 1.0, "millimeter": 1e6, "centimeter": 1e7, "meter": 1e9,
+    "picometer": 1e-3, "a": 0.1, "å": 0.1, "angstrom": 0.1, "ångstrom": 0.1, "angström": 0.1, "ångström": 0.1,
 }  # fmt: skip
 
 _NUMBER = r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?"
+_PER_PIXEL = re.compile(r"\s*(/|per )\s*(pixel|pix|px)$")
 _QUANTITY = re.compile(rf"({_NUMBER})\s*([^\s\d.,;:]*)")
 
 
@@ -48,13 +49,16 @@ class VendorRecord:
         First row and end (exclusive) of the data bar, where the record states it.
     metadata : dict
         Plain JSON types under readable names: `detector`, `voltage_kV`, `magnification`,
-        `working_distance_mm`, `date`, `instrument`, `pixel_size_from`; those that are known.
+        `working_distance_mm`, `date`, `instrument`; those that are known.
+    pixel_size_from : str or None
+        Where the pixel size stands, for a reader.
     """
 
     vendor: str | None = None
     pixel_size_nm: tuple[float, float] | None = None
     data_bar: tuple[int, int] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    pixel_size_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Source:
         except DAMAGED:
             return ""
 
+    def first_text(self, code: int) -> str:
+        """Text of a tag of the first page, or else of the page that holds the image."""
+        first = replace(self, page=self.tif.pages.first) if self.tif is not None else self
+        return first.text(code) or self.text(code)
+
     def value(self, code: int) -> Any:
         """Value of a tag as tifffile understands it; None where there is none, or it is damaged."""
         tag = self.page.tags.get(code) if self.page is not None else None
@@ -102,8 +111,10 @@ class Source:
         for ending in endings:
             for name in (ending, ending.upper(), ending.title()):
                 try:
-                    with self.path.with_name(self.path.stem + name).open("rb") as file:
-                        return decode(file.read(MOST_BYTES))
+                    path = self.path.with_name(self.path.stem + name)
+                    if path.is_file():  # a pipe would never end
+                        with path.open("rb") as file:
+                            return decode(file.read(MOST_BYTES))
                 except (OSError, ValueError):
                     continue
         return ""
@@ -208,7 +219,10 @@ def length_nm(value: Any, unit: Any) -> float | None:
     amount = number(value)
     if amount is None or not isinstance(unit, str):
         return None
-    unit = unit.strip().replace("\\u00B5", "u").lower().replace("µ", "u").replace("μ", "u").removesuffix("/pixel")
+    unit = re.sub(r"\\u([0-9a-fA-F]{4})", lambda escaped: chr(int(escaped[1], 16)), unit)  # as ImageJ writes µ
+    unit = _PER_PIXEL.sub("", unicodedata.normalize("NFKC", unit).strip().lower()).replace("μ", "u")
+    if len(unit) > 2:  # "microns", "nanometres"
+        unit = unit.removesuffix("s").replace("metre", "meter")
     return amount * NM_PER[unit] if unit in NM_PER else None
 
 
@@ -224,10 +238,10 @@ def lengths_nm(text: str, unit: str = "") -> list[float | None]:
 
 
 def pixel_size(y_nm: float | None, x_nm: float | None) -> tuple[float, float] | None:
-    """(y, x), or None unless both are lengths that a microscope can have (0.1 pm to 10 mm, at most 10 : 1)."""
+    """(y, x), or None unless both are lengths that a microscope can have (0.1 pm to 10 mm, at most 100 : 1)."""
     if y_nm is None or x_nm is None or not all(1e-4 <= size <= 1e7 for size in (y_nm, x_nm)):
         return None
-    return (y_nm, x_nm) if 0.1 <= y_nm / x_nm <= 10 else None
+    return (y_nm, x_nm) if 0.01 <= y_nm / x_nm <= 100 else None
 
 
 def times(value: Any, factor: float) -> float | None:

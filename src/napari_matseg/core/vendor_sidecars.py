@@ -59,8 +59,9 @@ def jeol_sem(source: Source) -> VendorRecord | None:
 
 
 def hitachi(source: Source) -> VendorRecord | None:
-    """Hitachi: an INI text whose [SemImageFile] has the pixel size in nanometres."""
-    fields = ini(source.sidecar(".txt")).get("SemImageFile")
+    """Hitachi: an INI text whose [SemImageFile], or [TemImageFile], has the pixel size in nanometres."""
+    sections = ini(source.sidecar(".txt"))
+    fields = sections.get("SemImageFile", sections.get("TemImageFile"))
     if fields is None:
         return None
 

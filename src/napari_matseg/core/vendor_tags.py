@@ -25,11 +25,13 @@ from napari_matseg.core.vendor_record import (
 )
 
 MAKE, MODEL, DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, DATE_TIME = 271, 272, 270, 282, 283, 296, 306
+SOFTWARE, ARTIST = 305, 315
+FEI = (34680, 34682, 34683)
 
 
 def fei(source: Source) -> VendorRecord | None:
     """FEI and Thermo Fisher: an INI text in tag 34680 or 34682, all of it in SI units."""
-    sections = ini(source.text(34680) + "\n" + source.text(34682))
+    sections = ini("\n".join(source.text(code) for code in FEI))
     if not sections.keys() & {"Scan", "Beam", "System", "Image"}:
         return None
 
@@ -65,8 +67,8 @@ def fei(source: Source) -> VendorRecord | None:
 
 
 def fei_xml(source: Source) -> VendorRecord | None:
-    """FEI and Thermo Fisher, newer and Phenom: an XML text in tag 34683, of one of two kinds."""
-    root = xml_root(source.text(34683))
+    """FEI and Thermo Fisher, newer and Phenom: an XML text in tag 34683, or another of theirs, of one of two kinds."""
+    root = next((root for code in reversed(FEI) if (root := xml_root(source.text(code))) is not None), None)
     if root is None:
         return None
 
@@ -148,8 +150,8 @@ def _zeiss_fields(text: str) -> tuple[list[str], dict[str, str]]:
     fields: dict[str, str] = {}
     key = ""
     for line in text.splitlines():
-        if re.fullmatch(r"(AP|DP|SV)_\w+", line.strip()):
-            key = line.strip()
+        if re.fullmatch(r"(AP|DP|SV)_\w+", line.strip(), re.IGNORECASE):
+            key = line.strip().upper()
         elif match := re.match(r"([^=:]+)[=:]\s*(.*)", line):
             fields[key or match[1].strip()] = match[2].strip()
             key = ""
@@ -162,12 +164,12 @@ def tescan(source: Source) -> VendorRecord | None:
     """Tescan: `key=value` lines in tag 50431 or 51004, after a binary preview, or in a `.hdr` beside the image."""
     suffix = source.path.suffix.lstrip(".").lower()
     texts = (source.text(50431), source.text(51004), source.sidecar(f"-{suffix}.hdr", ".hdr"))
-    text = next((text for text in texts if "PixelSizeX=" in text), "")
+    text = next((text for text in texts if re.search(r"PixelSizeX\s*=", text)), "")
     if not text:
         return None
 
     def get(key: str) -> str | None:
-        match = re.search(rf"(?<![A-Za-z]){key}=([^\r\n\x00-\x1f]*)", text)
+        match = re.search(rf"(?<![A-Za-z]){key}[ \t]*=([^\r\n\x00-\x1f]*)", text)
         return match[1].strip() if match else None
 
     return VendorRecord(
@@ -278,25 +280,34 @@ def imagej(source: Source) -> VendorRecord | None:
     text = source.text(DESCRIPTION)
     if not text.startswith("ImageJ="):
         return None
-    unit = ini(text)[""].get("unit", "")
+    fields = ini(text)[""]
+    unit = fields.get("unit", "")
     if unit.lower() in ("inch", "in", "cm"):  # how ImageJ shows the dots per inch of a printer
         size = resolution(source, NM_PER[unit.lower()])
     else:
         y, x = (_per_pixel(source.value(code)) for code in (Y_RESOLUTION, X_RESOLUTION))
-        size = pixel_size(length_nm(y, unit), length_nm(x, unit))
+        size = pixel_size(length_nm(y, fields.get("yunit", unit)), length_nm(x, unit))
     return VendorRecord(vendor="ImageJ", pixel_size_nm=size) if size else None
 
 
 def ome(source: Source) -> VendorRecord | None:
-    """OME-XML in the description: PhysicalSizeX and Y, in micrometres unless it says otherwise."""
-    text = source.text(DESCRIPTION)
+    """OME-XML in the description of the first page: PhysicalSizeX and Y, in micrometres unless it says otherwise."""
+    text = source.first_text(DESCRIPTION)
     root = xml_root(text) if text.rstrip(" \r\n\t\x00").endswith("OME>") else None
-    pixels = root.find("{*}Image/{*}Pixels") if root is not None else None
-    if pixels is None:
+    listed = root.findall("{*}Image/{*}Pixels") if root is not None else []
+    if not listed:
         return None
+    here = tuple(str(length) for length in source.shape_yx)
+    pixels = next((one for one in listed if (one.get("SizeY"), one.get("SizeX")) == here), listed[0])
     y, x = (length_nm(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX")
     size = pixel_size(y, x)
     return VendorRecord(vendor="OME", pixel_size_nm=size) if size else None
+
+
+def hamamatsu(source: Source) -> VendorRecord | None:
+    """Streak cameras of Hamamatsu, whose axes are wavelength and time."""
+    is_streak = source.text(ARTIST).startswith("Copyright Hamamatsu") and source.text(SOFTWARE).startswith("HPD-TA")
+    return VendorRecord(vendor="Hamamatsu") if is_streak else None
 
 
 def resolution(source: Source, unit_nm: float | None = None) -> tuple[float, float] | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import tifffile
 
-from napari_matseg.core.export import CLASSIC_LIMIT, NAMESPACE, TILE, replacing
+from napari_matseg.core.export import NAMESPACE, replacing
+from napari_matseg.core.label_files import CLASSIC_LIMIT, TILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

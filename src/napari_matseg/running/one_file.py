@@ -16,7 +16,7 @@ from napari_matseg.running.keys import Fingerprint, fingerprint, keys_of, model_
 from napari_matseg.running.machine import describe_machine
 from napari_matseg.running.outputs import describe_result, describe_shape, files_of, load_found, write_outputs
 from napari_matseg.running.states import Outcome
-from napari_matseg.running.work import clean, find_in_steps, measure_in_steps, read_input
+from napari_matseg.running.work import clean_in_steps, find_in_steps, measure_in_steps, read_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PAUSE = 0.2  # s between two looks at what another run works on
 STEPS = 1000
 """Into which the work on a file is divided for its progress."""
-READ, FOUND, MEASURED = 0.03, 0.88, 0.95
+READ, FOUND, CLEANED, MEASURED = 0.03, 0.88, 0.9, 0.95
 """How far the work on a file has come by then, of 1; roughly, as it depends on the model."""
 
 
@@ -178,14 +178,15 @@ def _work(
         if found.record["image"]["sha256"] != ready.image.sha256:
             raise InputError(_changed(source.path))
         _check_unchanged(source.path, ready.image)
-    cleaned = clean(found, recipe.clean)
+    with closing(clean_in_steps(found, recipe.clean, out / WORK_FOLDER)) as cleaning:
+        cleaned = yield from _part(cleaning, FOUND, CLEANED)
     seconds["find"] = time.perf_counter() - since
 
     since = time.perf_counter()
     measured = None
     if recipe.measure is not None:
         with closing(measure_in_steps(cleaned, micrograph, recipe)) as measuring:
-            measured = yield from _part(measuring, FOUND, MEASURED)
+            measured = yield from _part(measuring, CLEANED, MEASURED)
     seconds["measure"] = time.perf_counter() - since
 
     yield _share(MEASURED, "writing")

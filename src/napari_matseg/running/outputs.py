@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_matseg.core.export import overlay_rgb, write_labels, write_png
+from napari_matseg.core.export import write_png
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.large.stores import write_labels_zarr
+from napari_matseg.core.overlay import overlay_rgb
 from napari_matseg.core.pixels import LazyPixels
 from napari_matseg.core.provenance import hash_file
 from napari_matseg.core.read import read

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_matseg.core.measure.field import Field
 from napari_matseg.core.measure.sizes import pool
 from napari_matseg.errors import MatsegError
-from napari_matseg.measuring import Field, Measured, sizes_of
+from napari_matseg.measuring import Measured, sizes_of
 from napari_matseg.running.tables import left_out, printable, read_table
 from napari_matseg.settings import ClassSpec
 

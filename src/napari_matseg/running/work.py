@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_matseg.core.channels import take_channel
 from napari_matseg.core.clean import clean_classes, clean_objects
+from napari_matseg.core.large.cleaning import clean_large_steps
 from napari_matseg.core.point_files import read_points
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.prompts import make_prompts
@@ -43,7 +44,8 @@ class Found:
     Attributes
     ----------
     layers : tuple of array, shape (..., height, width)
-        One of classes, uint8; or of objects, uint32, as many as overlapping ones need.
+        One of classes, uint8; or of objects, uint32, as many as overlapping ones need. Of a large micrograph they stay
+        in files, and are read where they are sliced.
     specs : tuple of ClassSpec
         Name and colour of each class; empty where the labels are objects.
     rows : slice
@@ -57,11 +59,11 @@ class Found:
         Of prompted objects: `label` and what `ASKED` names.
     """
 
-    layers: tuple[np.ndarray, ...]
+    layers: tuple[Any, ...]
     specs: tuple[ClassSpec, ...]
     rows: slice
     record: dict[str, Any]
-    instances: np.ndarray | None = None
+    instances: Any = None
     probabilities: np.ndarray | None = None
     table: tuple[dict[str, Any], ...] = ()
 
@@ -111,10 +113,27 @@ def find_in_steps(micrograph: Micrograph, path: Path, recipe: Recipe, work: Path
     return Found((result.classes,), result.specs, rows, result.record, result.instances, result.probabilities)
 
 
-def clean(found: Found, settings: CleanSettings) -> Found:
-    """Mend what the recipe says, plane by plane; see `core.clean`."""
+def clean_in_steps(found: Found, settings: CleanSettings, work: Path) -> Generator[Progress, None, Found]:
+    """Mend what the recipe says, plane by plane; see `core.clean`. Labels in files stay in files.
+
+    Parameters
+    ----------
+    found : Found
+    settings : CleanSettings
+    work : Path
+        Folder for the cleaned labels of a large micrograph, which go with the result.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
     if settings == CleanSettings():
         return found
+    if found.specs and not isinstance(found.layers[0], np.ndarray):
+        with closing(clean_large_steps(found.layers[0], found.instances, settings, found.rows, work)) as steps:
+            stored, ids = yield from steps
+        return replace(found, layers=(stored,), instances=ids)
     if not found.specs:
         layers = tuple(np.array(layer) for layer in found.layers)
         for layer in layers:

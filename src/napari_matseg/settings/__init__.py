@@ -34,6 +34,8 @@ from napari_matseg.settings.recipe import CleanSettings, OutputSettings, PromptS
 from napari_matseg.settings.recipe_files import make_recipe, read_recipe, recipe_text
 from napari_matseg.settings.segment import SegmentSettings
 from napari_matseg.settings.train import AugmentSettings, ClassDataSettings, DataSettings, LossTerm, TrainSettings
+from napari_matseg.settings.uncertainty import UncertaintySettings
+from napari_matseg.settings.viewing import ViewSettings
 
 __all__ = [
     "ENCODERS",
@@ -70,7 +72,9 @@ __all__ = [
     "SegmentSettings",
     "Settings",
     "TrainSettings",
+    "UncertaintySettings",
     "Upsampling",
+    "ViewSettings",
     "explain",
     "load_recipe",
     "make_recipe",

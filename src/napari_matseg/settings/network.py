@@ -60,15 +60,33 @@ class ArchitectureSettings(Settings):
             raise ValueError(f"upsampling of {self.name} can be {' or '.join(choices)}; choose that, or leave it out")
         if self.atrous_rates and self.name not in ("deeplabv3", "deeplabv3plus"):
             raise ValueError(f"{self.name} has no dilations; leave atrous_rates out, or choose deeplabv3plus")
-        if self.encoder_depth != 5 and self.name in ("hrnetv2", "segformer", "vit_adapter", "fcn"):
+        if self.encoder_depth != 5 and self.name in ("hrnetv2", "segformer", "vit_adapter", "fcn", "fpn"):
             raise ValueError(f"encoder_depth of {self.name} is always 5; leave it out")
         return self
 
 
+PerChannel = tuple[float] | tuple[float, float, float]
+
+
 class NormaliseSettings(Settings):
-    """How grey values become network input: two percentiles of the whole micrograph go to -1 and 1."""
+    """How grey values become network input: two percentiles of the whole micrograph go to -1 and 1.
+
+    With `mean` and `std`, as of models that other programs trained, (grey - mean) / std goes in instead, where grey is
+    from 0 to 1: of 8-bit micrographs as they are, of others from the low to the high percentile.
+    """
 
     low: Annotated[float, Field(ge=0, lt=50)] = 1.0
     high: Annotated[float, Field(gt=50, le=100)] = 99.0
     limit: Annotated[float, Field(ge=1)] = 3.0
     """Values are clipped to +-limit, so that a hot pixel stays one pixel."""
+    mean: PerChannel | None = None
+    """Of one channel, or of red, green and blue; grey values from 0 to 1."""
+    std: PerChannel | None = None
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> NormaliseSettings:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together; give both, or leave both out")
+        if self.mean and self.std and (len(self.mean) != len(self.std) or min(self.std) <= 0):
+            raise ValueError("mean and std must be as many, and std above 0; correct them")
+        return self

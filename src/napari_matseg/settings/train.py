@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,6 +98,11 @@ class ClassDataSettings(DataSettings):
     region: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """Share of each image's labels to hold out for validation, all that lie beyond a straight line; for where there is
     no image to spare."""
+    test: tuple[str, ...] | Path = ()
+    """Names, or a text file of them, of images that have no say in anything: the finished model is tried on them."""
+    group: str | None = None
+    """Regular expression of what the names of images have in common that belong together, such as pieces of the same
+    micrograph: they are learnt from, held out or tested on together."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> ClassDataSettings:
@@ -104,6 +110,11 @@ class ClassDataSettings(DataSettings):
             raise ValueError("region holds out a part of each image and validation whole images; leave one out")
         if self.unlabelled is not None and self.instances:
             raise ValueError("unlabelled is for a truth of classes; leave it out, or instances")
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(f"group: {self.group!r} is no regular expression ({error}); correct it") from error
         return self
 
     @property
@@ -128,6 +139,9 @@ class TrainSettings(Settings):
     start: str | None = None
     """Model to begin with, of the same architecture, by name or file: all its weights, or all but those of the last
     layer if its classes are others. None: random weights."""
+    encoder_weights: str | None = None
+    """What the encoder begins with: imagenet, micronet or imagenet-micronet (ImageNet, then MicroNet), which must have
+    been fetched, or a file of torchvision, timm, segmentation-models-pytorch or MicroNet. None: random weights."""
     architecture: ArchitectureSettings = ArchitectureSettings()
     normalise: NormaliseSettings = NormaliseSettings()
     losses: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
@@ -149,19 +163,23 @@ class TrainSettings(Settings):
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop when so many evaluations brought nothing better; needs something to validate on."""
     measure_halo: bool = True
-    """Find out how narrow a halo tiles may have, which takes minutes on a CPU; else it is as wide as the network
-    sees."""
+    """Of a network that cannot be tiled in stages: find out how narrow a halo tiles may have, which takes minutes on a
+    CPU; else it is as wide as the network sees."""
     synthetic: Fraction = 0.0
     """Share of the training crops that are synthetic micrographs."""
     seed: Annotated[int, Field(ge=0)] = 0
     device: Device = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Not float16, in which small gradients vanish."""
+    compile: bool = False
+    """Compile the network, which takes minutes and makes each step of a long training on a GPU shorter."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainSettings:
         if self.patience is not None and not self.data.validates:
             raise ValueError("patience needs validation images; name some, or leave patience out")
+        if self.start is not None and self.encoder_weights is not None:
+            raise ValueError("start and encoder_weights both say what to begin with; leave one out")
         if self.distance and not self.data.instances and not self.synthetic:
             raise ValueError("distance needs a truth with one id per object; set data.instances, or leave distance out")
         if self.synthetic and len(self.classes) > 3:

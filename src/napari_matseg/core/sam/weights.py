@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -18,6 +17,7 @@ from napari_matseg.core.export import replacing
 from napari_matseg.core.sam import hugging_face
 from napari_matseg.core.sam.networks import Layout, build_sam, recognise
 from napari_matseg.core.sam.zoo import ZOO, how_to_get, promptable_folder
+from napari_matseg.core.tensors import is_safetensors, read_tensors
 from napari_matseg.errors import ModelError
 from napari_matseg.settings import Settings, explain
 
@@ -33,6 +33,7 @@ GET_AGAIN = (
     "a promptable model is a checkpoint of segment-anything, MobileSAM or micro-sam, a Hugging Face folder of a sam "
     "model, or a file of ours: get it again"
 )
+EXPORT = "export the weights alone (micro-sam: micro_sam.util.export_custom_sam_model)"
 
 
 class PromptableCard(Settings):
@@ -256,13 +257,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], PromptableCard | None]:
         path = path / hugging_face.WEIGHTS
         if not path.is_file():
             raise ModelError(f"holds no {hugging_face.WEIGHTS}; {GET_AGAIN}.")
-    try:
-        with path.open("rb") as file:
-            is_safetensors = file.read(9)[8:] == b"{"  # after the length of its header
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror}); check its permissions.") from error
-    card = _card(path) if is_safetensors else None
-    weights = _read_safetensors(path) if is_safetensors else _read_torch(path)
+    card = _card(path) if is_safetensors(path) else None
+    weights = read_tensors(path, GET_AGAIN, EXPORT)
     weights = {name.removeprefix("sam."): weight for name, weight in weights.items()}
     if hugging_face.is_hugging_face(weights):
         config = path.parent / hugging_face.CONFIG
@@ -270,52 +266,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], PromptableCard | None]:
             hugging_face.check_config(config)
         weights = hugging_face.rename(weights)
     return {name: weight for name, weight in weights.items() if not UNUSED.search(name)}, card
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        first = str(error).partition("\n")[0]
-        raise ModelError(f"is not a model file or is damaged ({first}); {GET_AGAIN}.") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    """Read what torch.save wrote, if it is nothing but weights."""
-    import torch
-
-    damaged = f"is not a checkpoint or is damaged; {GET_AGAIN}."
-    is_zip = zipfile.is_zipfile(path)
-    try:
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise ModelError(damaged)  # torch never compresses; unpacked it might be of any size
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except ModelError:
-        raise
-    except Exception as error:  # a file of any content gives an error of any kind
-        if unknown := re.search(r"GLOBAL (\S+)", str(error)):
-            raise ModelError(
-                f"holds more than weights ({unknown[1]}), which could be read only by running code from the file, and "
-                "never is; export the weights alone (micro-sam: micro_sam.util.export_custom_sam_model)."
-            ) from error
-        raise ModelError(damaged) from error
-    if isinstance(content, dict) and "model_state" in content:  # micro-sam's, with or without a further decoder
-        content = content["model_state"]
-    if not isinstance(content, dict) or not content:
-        raise ModelError(f"holds no weights of a network (type {type(content).__name__}); {GET_AGAIN}.")
-    for name, weight in content.items():
-        if not isinstance(name, str) or not isinstance(weight, torch.Tensor):
-            raise ModelError(f"holds something else than weights ({name}); export the weights alone.")
-        if weight.is_meta or weight.is_quantized or weight.layout != torch.strided:
-            raise ModelError(f"its weight {name} is not an array of numbers; {GET_AGAIN}.")
-    if sum(weight.numel() * weight.element_size() for weight in content.values()) > 2 * path.stat().st_size:
-        raise ModelError(damaged)  # a number may be repeated to any size
-    return content
 
 
 def _fill(layout: Layout, weights: dict[str, Tensor]) -> Sam:
