@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_matseg.core.checkpoints import Model
 
 ROOT = Path(__file__).parents[1]
+collect_ignore = ["core/check_bioimage.py"]  # a program of its own
 CANVAS_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy", "qapp", "qtbot"}
 
 # torch and huggingface_hub read these when they are first imported, which is after this file.

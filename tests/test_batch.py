@@ -31,7 +31,7 @@ class TestSteps:
         assert done.segmentation.classes.shape == (40, 48)
         assert done.truth is done.scores is batch.counts is None
         assert all(path.is_file() for path in done.files.values())
-        assert set(batch.images[str(image)]) == {"fractions", "files"}
+        assert set(batch.images[str(image)]) == {"fractions", "warnings", "files"}
 
     def test_with_truth(self, batch: Batch, tmp_path: Path) -> None:
         truth = put(tmp_path / "t.tif", 3)

@@ -518,3 +518,9 @@ def test_copies_that_are_none_are_left_out(tmp_path, monkeypatch):
         tif.write(image[::4, ::4].astype(np.uint16), subfiletype=1)
         tif.write(image[::8, ::8], subfiletype=1)
     assert [level.shape for level in read(tmp_path / "a.tif").levels] == [(100, 75)]
+
+
+@pytest.mark.parametrize("text", [b"[Dimension]\nBand=99999999999\n[Band]\nLUT1=1\n", b"[ASD]\nCount = 1000000\n"])
+def test_a_record_that_counts_too_many_bands_is_refused(path, text):
+    tifffile.imwrite(path, GREY, extratags=[(33471, 2, len(text), text, True)])
+    refused(path, "33471 counts too many bands")

@@ -100,8 +100,7 @@ class ArrivingLayer:
 
     def describe_cancelled(self, step: Arrived) -> str:
         """Say what it means to cancel now."""
-        kept = self._preview is not None and self._preview.is_kept
-        more = "; the same run goes on from there" if kept else ""
+        more = "; the same run goes on from there" if step.classes.is_kept else ""
         return f"Cancelled after {step.done} of {step.total} tiles{more}. Your layers are as they were."
 
     def show(self, step: Arrived) -> None:

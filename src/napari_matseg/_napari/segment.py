@@ -56,7 +56,6 @@ class SegmentWidget(QWidget):
         self._arriving: ArrivingLayer | None = None
         self._closed = False
         self._job = Job(self)
-        self._job.progressed.connect(self._on_progressed)
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
 
@@ -81,6 +80,7 @@ class SegmentWidget(QWidget):
         )
         self.data_bar.setChecked(defaults.exclude_data_bar)
         self.run_bar = RunBar(self._job, self.run, "Segment")
+        self._job.progressed.connect(self._on_progressed)  # after the bar: adding a layer lets later steps overtake
         self.unsure = UncertaintyBar(napari_viewer, self.image, self.settings, self._models, self._job)
         self.unsure.busy.connect(self.run_bar.setDisabled)
         self.recipe_bar = RecipeBar(self.recipe)
@@ -188,8 +188,8 @@ class SegmentWidget(QWidget):
     def _on_progressed(self, step: Progress) -> None:
         if self._arriving is None or not isinstance(step, Arrived):
             return
-        self._arriving.show(step)
         self.run_bar.cancelled = self._arriving.describe_cancelled(step)
+        self._arriving.show(step)
 
     def _on_succeeded(self, outcome: tuple[Segmentation, ModelCard]) -> None:
         result, card = outcome

@@ -16,7 +16,7 @@ from napari_matseg.core.export import NAMESPACE
 from napari_matseg.core.label_files import annotation_of
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.pixels import LAZY_BYTES, LazyPixels, as_grey, has_equal_channels
-from napari_matseg.core.tiff_damage import check_chain, damage_as_error
+from napari_matseg.core.tiff_damage import check_chain, check_counts, damage_as_error
 from napari_matseg.core.tiff_planes import TiffPlanes
 from napari_matseg.core.vendor import read_vendor
 from napari_matseg.core.vendor_record import has_dtd, number, xml_root
@@ -58,6 +58,7 @@ def read_tiff(path: Path) -> Micrograph:
                 raise InputError(f"{path}: the TIFF holds no image; save it again from its source.")
             if has_dtd(tif.pages.first.description) or _planes_claimed(tif.pages.first.description) > MOST_PLANES:
                 tif.pages.first.description = ""  # which tifffile would parse for the axes
+            check_counts(path, tif.pages.first)
             series = max(tif.series, key=_rank)
             planes = TiffPlanes.of(path, series)
             smaller = _smaller(path, series)

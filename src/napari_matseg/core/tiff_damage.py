@@ -7,7 +7,7 @@ import re
 import struct
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from napari_matseg.errors import InputError
 
@@ -21,6 +21,10 @@ LOST_PIXELS = re.compile(
     "corrupted|invalid (page )?offset|circular|missing (data|ByteCounts)|missing .*(frames|pages)|zeroed"
     "|incorrect Strip"
 )
+
+OLYMPUS_INI = 33471
+MOST_DIGITS = 5
+"""Of a count of bands."""
 
 _complaints: ContextVar[list[str] | None] = ContextVar("complaints", default=None)
 
@@ -91,6 +95,18 @@ def check_chain(path: Path) -> None:
             offset = _number(path, file, pointer)
     if offset:
         raise _damaged(path, "its pages form a circle")
+
+
+def check_counts(path: Path, page: Any) -> None:
+    """Refuse a record of Olympus that counts more bands than any file has; tifffile makes room for all of them."""
+    tag = page.tags.get(OLYMPUS_INI)
+    if tag is None:
+        return
+    with path.open("rb") as file:
+        file.seek(tag.valueoffset)
+        text = file.read(tag.valuebytecount)
+    if any(len(digits.lstrip(b"0")) > MOST_DIGITS for digits in re.findall(rb"(?:Band|Count)\s*=\s*(\d+)", text)):
+        raise _damaged(path, f"tag {OLYMPUS_INI} counts too many bands")
 
 
 def _number(path: Path, file: IO[bytes], kind: str) -> int:
