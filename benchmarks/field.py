@@ -84,7 +84,7 @@ EBC: dict[str, Any] = {
     "crop": 384,
     "batch": 6,
 }
-STEPS = {"super1": 600, "super2": 800, "super3": 500, "ebc": 800}
+STEPS = {"super1": 1200, "super2": 800, "super3": 500, "ebc": 800}
 PUBLISHED = {
     "super1": "U-Net++, ResNet-50 trained on MicroNet first (Stuckner et al. 2022): test 0.942, validation 0.953",
 }

@@ -455,7 +455,7 @@ class TestTrain:
             "fold 1, validated on: b",
             "fold 2, validated on: a",
         ]
-        assert lines[3].split() == ["class", "iou", "iou_sd", "folds", "dice", "dice_sd"]
+        assert lines[3].split() == ["class", "iou", "iou_sd", "dice", "dice_sd", "folds"]
         assert [line.split()[0] for line in lines[4:9]] == ["matrix", "a", "b", "mean", "pooled"]
         assert lines[-2:] == ["out/noise-folds/report.json", "out/noise.safetensors: learnt from all of them"]
         status, out, _ = run("train", recipe, "-o", "out", "--folds", "2", "--json")

@@ -407,8 +407,9 @@ def test_xml_with_entities_is_not_parsed(path):
     assert read(path).metadata == {}
 
 
+@pytest.mark.parametrize("before", ["", "\ufeff", "<"])
 @pytest.mark.parametrize("claim", ['SizeZ="1000000000"', 'SizeT="1000000" SizeC="5000"', 'PlaneCount="387420489"'])
-def test_planes_that_are_only_claimed_cost_nothing(path, claim):
+def test_planes_that_are_only_claimed_cost_nothing(path, claim, before):
     in_data = claim if claim.startswith("Plane") else ""
     sizes = "".join(f' Size{axis}="1"' for axis in "ZCT" if f"Size{axis}" not in claim)
     xml = (
@@ -416,12 +417,12 @@ def test_planes_that_are_only_claimed_cost_nothing(path, claim):
         f'DimensionOrder="XYZCT" Type="uint8" SizeX="83" SizeY="61" {claim if not in_data else ""}{sizes} '
         f'PhysicalSizeX="2" PhysicalSizeY="2"><TiffData IFD="0" {in_data}/></Pixels></Image></OME>'
     )
-    tifffile.imwrite(path, GREY, description=xml, metadata=None)
+    tifffile.imwrite(path, GREY, description=(before + xml).encode(), metadata=None)
     tracemalloc.start()
     check(path, GREY, "YX")
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
-    assert read(path).pixel_size_nm == (2000, 2000)
+    assert read(path).pixel_size_nm == (None if before == "<" else (2000, 2000))
 
 
 def test_files_that_a_file_names_are_not_opened(tmp_path):

@@ -34,7 +34,7 @@ def numbers_of(batches: Batches) -> list[list[int]]:
 STEPS = [range(0, 2), range(2, 4), range(4, 6)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_those_asked_for_in_their_order(workers: int) -> None:
     crops: Any = Counted()
     assert numbers_of(Batches(crops, STEPS, CPU, workers)) == [[0, 1], [2, 3], [4, 5]]

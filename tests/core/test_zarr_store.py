@@ -43,7 +43,7 @@ def test_chunks_are_what_they_were(tmp_path, codec):
     np.testing.assert_array_equal(read(store(tmp_path / "a.zarr", codec)).pixels, GREY)
 
 
-@pytest.mark.parametrize("codec", set(CODECS) - {"gzip", "zlib"})
+@pytest.mark.parametrize("codec", sorted(set(CODECS) - {"gzip", "zlib"}))
 def test_a_chunk_that_becomes_more_than_its_store_says_is_refused(tmp_path, codec):
     path = store(tmp_path / "a.zarr", codec)
     (path / "0.0").write_bytes(bytes(CODECS[codec].encode(np.zeros(10**6, "u1"))))

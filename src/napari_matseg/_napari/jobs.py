@@ -86,11 +86,11 @@ class Job(QObject):
         if self._cancelled or self._worker is None:
             return
         bar = getattr(self._worker, "pbar", None)
+        self.progressed.emit(step)  # first: napari's bar lets later steps overtake
         if bar is not None:
             if bar.total != step.total:
                 bar.total = step.total
             bar.update(step.done - bar.n)
-        self.progressed.emit(step)
 
     def _on_returned(self, outcome: _Returned | _Raised) -> None:
         if self._cancelled:

@@ -80,7 +80,7 @@ class SegmentWidget(QWidget):
         )
         self.data_bar.setChecked(defaults.exclude_data_bar)
         self.run_bar = RunBar(self._job, self.run, "Segment")
-        self._job.progressed.connect(self._on_progressed)  # after the bar: adding a layer lets later steps overtake
+        self._job.progressed.connect(self._on_progressed)
         self.unsure = UncertaintyBar(napari_viewer, self.image, self.settings, self._models, self._job)
         self.unsure.busy.connect(self.run_bar.setDisabled)
         self.recipe_bar = RecipeBar(self.recipe)

@@ -104,12 +104,13 @@ class CrossValidation:
     @staticmethod
     def _row(name: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
         row: dict[str, Any] = {"class": name}
+        found = 0
         for ratio, column in zip(RATIOS, np.transpose(pairs), strict=True):
             known = column[np.isfinite(column)]
             row[ratio] = float(known.mean()) if known.size else None
             row[f"{ratio}_sd"] = float(known.std(ddof=1)) if known.size > 1 else None
-            row["folds"] = int(known.size)
-        return row
+            found = int(known.size)  # the same for both
+        return row | {"folds": found}
 
 
 def fold_steps(

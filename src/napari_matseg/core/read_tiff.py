@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -92,11 +92,15 @@ def _kept(description: str) -> Any:
 
 
 def _planes_claimed(description: str) -> float:
-    """How many planes of an image OME-XML lists, or how many it says lie in one row."""
-    root = xml_root(description) if description.rstrip(" \r\n\t\x00").endswith("OME>") else None
-    listed = root.iterfind("{*}Image/{*}Pixels") if root is not None else ()
+    """How many planes of an image OME-XML lists, or how many it says lie in one row; no end where it is damaged."""
+    if not description.rstrip(" \r\n\t\x00").endswith("OME>"):
+        return 0
+    root = xml_root(description)
+    if root is None:
+        return inf
+    listed = root.iterfind("{*}Image/{*}Pixels")
     sizes = [prod(abs(number(one.get(f"Size{axis}")) or 1) for axis in "ZCT") for one in listed]
-    rows = root.iterfind("{*}Image/{*}Pixels/{*}TiffData") if root is not None else ()
+    rows = root.iterfind("{*}Image/{*}Pixels/{*}TiffData")
     return max([*sizes, *(number(one.get("PlaneCount")) or 0 for one in rows)], default=0)
 
 

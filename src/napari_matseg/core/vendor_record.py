@@ -179,7 +179,7 @@ def has_dtd(text: str) -> bool:
 
 def xml_root(text: str) -> ElementTree.Element | None:
     """Root of an XML text; None if it is not well-formed, or declares entities or external references."""
-    text = text.strip(" \r\n\t\x00\x01")
+    text = text.strip(" \r\n\t\x00\x01\ufeff")
     if not text.startswith("<") or has_dtd(text):
         return None
     try:
