@@ -84,7 +84,7 @@ EBC: dict[str, Any] = {
     "crop": 384,
     "batch": 6,
 }
-STEPS = {"super1": 1200, "super2": 800, "super3": 500, "ebc": 800}
+STEPS = {"super1": 1200, "super2": 800, "super3": 500, "ebc": 1600}
 PUBLISHED = {
     "super1": "U-Net++, ResNet-50 trained on MicroNet first (Stuckner et al. 2022): test 0.942, validation 0.953",
 }
@@ -99,6 +99,8 @@ def settings_of(data: Path, chosen: str, network: str) -> tuple[TrainSettings, t
     own = EBC if chosen == "ebc" else SUPERALLOY
     if chosen == "ebc":
         architecture |= {"fold": 2}  # it sees twice as far, which tells the oxide from what lies above and below
+        if network == "unet":
+            architecture |= {"encoder_depth": 5, "options": {"decoder_channels": [128, 96, 64, 32, 16]}}
     if network in SLOW:
         own = own | {"learning_rate": SLOW[network]}
     fields = {
