@@ -40,7 +40,9 @@ NETWORKS = {
     for name in (
         *("mix_transformer", "networks", "tokens", "vit_adapter"),
         *("prompt_check", "prompt_losses", "prompt_train", "sam.compact", "sam.tiny_vit"),
-        *(f"staged.{name}" for name in ("describe", "ops", "resizing", "run", "shelf", "stages", "totals", "trace")),
+        *("exporting.onnx_network", "shared_norm"),
+        *(f"staged.{name}" for name in ("describe", "layers", "merge", "ops", "reader", "resizing")),
+        *(f"staged.{name}" for name in ("run", "shelf", "stages", "totals", "trace")),
     )
 }
 

@@ -383,7 +383,7 @@ def test_nothing_is_loaded_before_the_first_step():
 def test_progress_starts_with_the_model_and_ends_with_the_last_tile(threshold):
     steps = list(segment_steps(scene(shape=(100, 100)), loaded=threshold, tile=64))
     assert steps[0] == Progress(0, 1, "loading the model")
-    assert steps[1:] == [Progress(done, 4, "segmenting") for done in range(5)]
+    assert [(step.done, step.total, step.note) for step in steps[1:]] == [(n, 4, "segmenting") for n in range(5)]
 
 
 def test_exact_computes_in_full_precision_unless_told_otherwise(threshold, monkeypatch):
@@ -486,7 +486,7 @@ def test_training_from_python_is_quiet(tmp_path, monkeypatch):
     )
     seen = []
 
-    def steps(settings: Any, data: Path, out: Path, *, resume: bool) -> Any:
+    def steps(settings: Any, data: Path, out: Path, **_: Any) -> Any:
         seen.append((settings.name, data, out))
         yield Progress(1, 1)
         return out / "mine.safetensors"

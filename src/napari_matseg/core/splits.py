@@ -126,7 +126,7 @@ def make_folds(names: Sequence[str], folds: int, group: str | None, seed: int) -
     Examples
     --------
     >>> make_folds(["a1", "a2", "b1", "c1", "c2"], 2, "[abc]", 0)
-    [('a1', 'a2'), ('b1', 'c1', 'c2')]
+    [('b1', 'c1', 'c2'), ('a1', 'a2')]
     """
     groups = _shuffled(names, group, seed)
     if not 2 <= folds <= len(groups):

@@ -253,5 +253,5 @@ def entropy(probabilities_cyx: np.ndarray) -> np.ndarray:
     [1.0, 0.0]
     """
     tiny = np.finfo(np.float32).tiny
-    share: np.ndarray = -(probabilities_cyx * np.log(np.maximum(probabilities_cyx, tiny))).sum(axis=0)
+    share: np.ndarray = (probabilities_cyx * -np.log(np.maximum(probabilities_cyx, tiny))).sum(axis=0)
     return np.clip(share / math.log(len(probabilities_cyx)), 0, 1)
