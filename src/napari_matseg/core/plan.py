@@ -90,9 +90,9 @@ def make_plan(
     stride = stride_of(model.network)
     canvas = ceil_to(shape[0], stride), ceil_to(shape[1], stride)
     fits = min(_largest_side(model, device), largest or SIDES[0])
-    whole = Plan("whole", plan_tiles(shape, max(canvas), 0, stride), 1, max(canvas), 0, stride)
-    plan = whole if settings.tiling == "whole" else _cut(model, shape, canvas, settings, device, fits, largest)
-    plan = whole if len(plan.tiles) == 1 else plan
+    plan = None if settings.tiling == "whole" else _cut(model, shape, canvas, settings, device, fits, largest)
+    if plan is None or len(plan.tiles) == 1:
+        plan = Plan("whole", plan_tiles(shape, max(canvas), 0, stride), 1, max(canvas), 0, stride)
     height, width = plan.tiles[0].shape
     batch = max(1, min(BATCH_PIXELS, fits**2) // (height * width)) if device.type != "cpu" else 1
     batch = settings.batch or (1 if plan.strategy == "staged" else batch)
@@ -107,33 +107,31 @@ def _cut(
     device: torch.device,
     fits: int,
     largest: int | None,
-) -> Plan:
-    """Choose among the ways that cut the image into tiles."""
+) -> Plan | None:
+    """Choose among the ways that cut the image into tiles; None if it is not to be cut."""
     stride, reach = stride_of(model.network), model.card.reach
+    if settings.tiling != "blend":
+        staged = settings.tile or min(STAGED_SIDE[device.type], fits)
+        staged = min(staged, largest or staged)
+        if len(plan_tiles(shape, staged, 0, stride)) == 1:
+            return None
+        if not isinstance(model.layers, str):
+            staged, thrift = (staged, 1) if settings.tile else _staged_side(model.layers, canvas, staged)
+            return Plan("staged", plan_tiles(shape, staged, 0, stride), 1, staged, 0, stride, thrift)
     enough = model.card.halo if settings.tiling == "auto" else None
     halo = ceil_to(min(reach or 0, MAX_REACH if enough is None else enough), stride)
     side = settings.tile or (fits if device.type != "cpu" else _fastest_side(shape, halo, stride, fits))
     side = min(side, largest or side)
-    blend = Plan("blend", plan_blend(shape, side, settings.overlap, stride), 1, side, 0, stride)
-    if settings.tiling == "blend":
-        return blend
-    staged = settings.tile or min(STAGED_SIDE[device.type], fits)
-    staged = min(staged, largest or staged)
-    if max(canvas) <= staged:
-        return Plan("whole", plan_tiles(shape, staged, 0, stride), 1, staged, 0, stride)
-    if not isinstance(model.layers, str):
-        staged, thrift = (staged, 1) if settings.tile else _staged_side(model.layers, canvas, staged)
-        return Plan("staged", plan_tiles(shape, staged, 0, stride), 1, staged, 0, stride, thrift)
-    if reach is not None:
+    if settings.tiling != "blend" and reach is not None:
         return Plan("halo", plan_tiles(shape, side, halo, stride), 1, side, halo, stride)
-    if settings.tiling == "auto":
-        return blend
+    if settings.tiling != "exact":
+        return Plan("blend", plan_blend(shape, side, settings.overlap, stride), 1, side, 0, stride)
     if largest is not None or canvas[0] * canvas[1] > fits**2:
         raise SettingsError(
             f"model {model.card.name} sees the whole image at once, and this one does not fit into memory; "
             "choose tiling auto or blend, or a model with bounded reach."
         )
-    return Plan("whole", plan_tiles(shape, max(canvas), 0, stride), 1, max(canvas), 0, stride)
+    return None
 
 
 def _staged_side(layers: Layers, canvas: tuple[int, int], side: int) -> tuple[int, int]:
