@@ -110,6 +110,21 @@ def test_of_a_dark_image_by_the_line_above_the_bar():
     assert find_data_bar(below(np.zeros((HEIGHT, WIDTH), np.uint8), bar(line=1))) == (HEIGHT, HEIGHT + 24)
 
 
+def test_of_a_wide_image_a_few_columns_are_read():
+    wide = below(np.tile(content(), (1, 100)), np.tile(bar(), (1, 100)))
+    read = []
+
+    class Lazy:
+        shape = wide.shape
+
+        def __getitem__(self, part):
+            read.append(wide[part].shape[1])
+            return wide[part]
+
+    assert find_data_bar(Lazy()) == (HEIGHT, HEIGHT + 24)
+    assert set(read) == {1024}
+
+
 def test_bottom_before_top():
     assert find_data_bar(np.concatenate((bar(20), content(), bar(24)))) == (220, 244)
 
@@ -205,7 +220,7 @@ class TestInAMicrograph:
             rng = np.random.default_rng(0)
             return rng.integers(0, 255, (len(box[0]), len(box[1])), dtype=np.uint8)
 
-        lazy = LazyPixels((3, 100_000, 5000), np.dtype(np.uint8), 1, part)
+        lazy = LazyPixels((3, 100_000, 4000), np.dtype(np.uint8), 1, part)
         assert with_data_bar(Micrograph(lazy, "ZYX")).data_bar is None
         assert {plane for plane, _ in rows_read} == {0}
         assert sum(count for _, count in rows_read) < 300

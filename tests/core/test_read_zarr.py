@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+import numcodecs
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from napari_matseg.core import axes, read_zarr
 from napari_matseg.core.pixels import LazyPixels
@@ -192,6 +195,43 @@ def test_shards(tmp_path):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), chunks=(2, 2), shards=(4, 4), dtype="u1")
     array[:] = np.arange(64).reshape(8, 8)
     np.testing.assert_array_equal(read(tmp_path / "a.zarr").pixels, np.arange(64).reshape(8, 8))
+
+
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("checked", [True, False], ids=["checksum", "none"])
+@pytest.mark.parametrize("side", [4, 8], ids=["some chunks", "all chunks of a shard"])
+def test_a_bomb_in_a_shard(tmp_path, location, checked, side):
+    codecs = (BytesCodec(), *([Crc32cCodec()] if checked else []))
+    zstd = ZstdCodec()
+    shard = ShardingCodec(chunk_shape=(4, 4), codecs=(BytesCodec(), zstd), index_codecs=codecs, index_location=location)
+    path = tmp_path / "a.zarr"
+    array = zarr.create_array(path, shape=(8, 8), chunks=(8, 8), dtype="u1", serializer=shard, compressors=None)
+    array[:, :] = np.arange(64).reshape(8, 8)
+    found = read(path, find_bar=False).pixels
+    np.testing.assert_array_equal(found[:side, :side], np.arange(64).reshape(8, 8)[:side, :side])
+
+    (file,) = (path / "c").rglob("0/0")
+    bomb = bytes(numcodecs.Zstd().encode(np.zeros(2**26, "u1")))
+    index = np.frombuffer(np.array([[0, len(bomb)]] * 4, "<u8").tobytes(), "u1")
+    size = 64 + 4 * checked
+    if location == "start":
+        index = index.view("<u8").reshape(4, 2) + np.array([size, 0], "<u8")
+        index = index.astype("<u8").view("u1").ravel()
+    whole = index.tobytes() + (google_crc32c.value(index.tobytes()).to_bytes(4, "little") if checked else b"")
+    file.write_bytes(whole + bomb if location == "start" else bomb + whole)
+    with pytest.raises(InputError, match=r"a chunk of \d+ bytes becomes more than its store says"):
+        read(path, find_bar=False).pixels[:side, :side]
+
+
+def test_shards_that_cannot_be_looked_at(tmp_path):
+    inner = ShardingCodec(chunk_shape=(2, 2))
+    outer = ShardingCodec(chunk_shape=(4, 4), codecs=(inner,))
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, shape=(8, 8), chunks=(8, 8), dtype="u1", serializer=outer, compressors=None)
+    refused(path, "shards of this kind are not read; save it without shards")
+    path = tmp_path / "b.zarr"
+    zarr.create_array(path, shape=(4, 2**22), chunks=(1, 2), shards=(4, 2**22), dtype="u1")
+    refused(path, "has 8388608 chunks in a shard; save it with smaller shards")
 
 
 def test_chunks_that_are_not_there_hold_the_fill_value(tmp_path):

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, QTimer, QUrl
+from qtpy.QtCore import QSize, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices, QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
@@ -22,6 +22,7 @@ from napari_matseg._napari.batch_pictures import Pictures
 from napari_matseg._napari.batch_queue import Queue
 from napari_matseg._napari.batch_table import QueueModel
 from napari_matseg._napari.batch_words import counted, duration, files
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.parts import ERROR_COLOUR, FLAG_COLOUR, Scroll
 from napari_matseg.core.progress import Progress
@@ -34,7 +35,7 @@ MOST_NOTES = 3
 INDEX = "index.html"
 
 
-class BatchWidget(QWidget):
+class BatchWidget(Dock):
     """Runs a recipe on files and folders; one that cannot be run is named with its reason and stops nothing.
 
     What is complete stays when the run is cancelled or the dock is closed, and is not made again by the next run.
@@ -42,7 +43,6 @@ class BatchWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._closed = False
         self._started = 0.0
         self._out: Path | None = None
         self._pause = threading.Event()
@@ -133,9 +133,8 @@ class BatchWidget(QWidget):
         self._job.cancel()
         self._pause.clear()  # or it would not come to its next step
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and take no more notice of the viewer."""
-        self._closed = True
         self._due.stop()
         self._finding.cancel()
         self.pictures.close()
@@ -146,12 +145,6 @@ class BatchWidget(QWidget):
         """Wide enough for the table."""
         size = super().sizeHint()
         return QSize(max(WIDTH, size.width()), size.height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and not self._closed:
-            self.close_job()
-        return bool(super().event(event))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files and folders, wherever on the widget."""

@@ -7,10 +7,11 @@ from collections.abc import Generator
 import numpy as np
 from napari.layers import Image, Layer, Points
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import as_read, file_of, micrograph_from_layer
 from napari_matseg._napari.models import DeviceChoice, LoadedModels, ModelChoice, load_torch
@@ -29,7 +30,7 @@ MOST = 1e6  # of a diameter
 Seen = tuple[Micrograph, int, Responses]
 
 
-class CentresWidget(QWidget):
+class CentresWidget(Dock):
     """Finds the centres of particles on the plane that is shown.
 
     Looking at the image is done once; the sliders then choose among what was found, and the points follow.
@@ -151,7 +152,7 @@ class CentresWidget(QWidget):
         self.run_bar.begin()
         self._job.start(_look(micrograph, plane, settings, self._models), f"Detecting centres on {layer.name}")
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and give back what is held."""
         self._job.cancel()
         self.image.forget()
@@ -162,12 +163,6 @@ class CentresWidget(QWidget):
         """Wide enough for the title that napari gives the dock."""
         size = super().sizeHint()
         return QSize(max(WIDTH, size.width()), size.height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _pixel_size(self) -> bool:
         layer = self.image.layer

@@ -10,9 +10,9 @@ from typing import Any
 import napari
 from napari.layers import Layer
 from napari.utils.notifications import Notification, NotificationSeverity, notification_manager
-from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import KEY, describe, image_layer
 from napari_matseg._napari.parts import RunBar, text_label
@@ -42,7 +42,7 @@ def offer_to_convert(micrograph: Micrograph) -> None:
     notification_manager.dispatch(Notification(message, NotificationSeverity.INFO, actions))
 
 
-class ConvertBar(QWidget):
+class ConvertBar(Dock):
     """Converts one file; layers that show it show the new one afterwards, and are otherwise as they were.
 
     Parameters
@@ -88,11 +88,9 @@ class ConvertBar(QWidget):
             self.run_bar.begin()
             self.job.start(_convert(self._micrograph, Path(name)), f"Converting {source.name}")
 
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.job.cancel()
-        return bool(super().event(event))
+    def on_closed(self) -> None:
+        """Stop."""
+        self.job.cancel()
 
     def _on_succeeded(self, new: Micrograph) -> None:
         data, kwargs, _ = image_layer(new, "")

@@ -7,9 +7,9 @@ from typing import Any
 
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.evaluate_kind import look_like_objects
 from napari_matseg._napari.evaluate_result import (
     Asked,
@@ -35,14 +35,14 @@ LOWEST = 290  # px
 AS_LAYERS_SAY = "as the layers say"
 
 
-class EvaluateWidget(QWidget):
+class EvaluateWidget(Dock):
     """Compares a labels layer with the truth, by classes or objects, and shows where they differ."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = napari_viewer
         self.evaluation: Evaluation | None = None
-        self._closed = self._due = False
+        self._due = False
         self._job, self._live = Job(self), Job(self)  # what was asked for, and what follows the brush
         self._watch = Watch(napari_viewer, self)
 
@@ -126,17 +126,14 @@ class EvaluateWidget(QWidget):
         self._watch.watch(asked.prediction, asked.truth)
         self._job.start(evaluate_layers(asked, self._plane(asked)), f"Evaluating {asked.prediction.name}")
 
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and not self._closed:
-            self._closed = True
-            self._job.cancel()
-            self._live.cancel()
-            self.prediction.forget()
-            self.truth.forget()
-            self._watch.forget()
-            self.mistakes.forget()
-        return bool(super().event(event))
+    def on_closed(self) -> None:
+        """Stop, and leave the viewer as it was."""
+        self._job.cancel()
+        self._live.cancel()
+        self.prediction.forget()
+        self.truth.forget()
+        self._watch.forget()
+        self.mistakes.forget()
 
     def _ask(self) -> Asked | str:
         """Take what is chosen, or say what is not."""

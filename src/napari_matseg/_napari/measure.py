@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFileDialog, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.measure_form import MeasureForm
 from napari_matseg._napari.measure_objects import ObjectsTab
@@ -34,7 +35,7 @@ AGAIN = "These are the numbers of {}; press Measure again for those of the layer
 Work = Generator[Progress, None, Any]
 
 
-class MeasureWidget(QWidget):
+class MeasureWidget(Dock):
     """Measures a labels layer; rows of the table and objects in the viewer are selected together."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -42,7 +43,6 @@ class MeasureWidget(QWidget):
         self._viewer = napari_viewer
         self.result: Result | None = None
         self._then: Callable[[Any], None] | None = None
-        self._closed = False
         self._job = Job(self)
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
@@ -152,23 +152,15 @@ class MeasureWidget(QWidget):
         files |= save_report(measured, folder, stem, result.drawn, result.seen, settings, more=more)
         return list(files.values())
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and leave the viewer as it was."""
-        if not self._closed:
-            self._closed = True
-            self._job.cancel()
-            for part in (self.form, self._watch, self.objects.link):
-                part.forget()
+        self._job.cancel()
+        for part in (self.form, self._watch, self.objects.link):
+            part.forget()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the table, which scrolls where the window is low."""
         return QSize(WIDTH, HEIGHT)
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _begin(self, work: Work, title: str, then: Callable[[Any], None]) -> None:
         self._then = then

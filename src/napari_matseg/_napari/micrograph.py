@@ -8,9 +8,10 @@ from typing import Any
 
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import as_read, file_of, micrograph_from_layer
 from napari_matseg._napari.marks import BAR_COLOUR, LINE_COLOUR, Mark, bar_corners, rows_of
@@ -28,13 +29,12 @@ from napari_matseg.errors import MatsegError
 WIDTH, HEIGHT = 380, 640  # px
 
 
-class MicrographWidget(QWidget):
+class MicrographWidget(Dock):
     """Shows what an image's file says of it; sets pixel size and data bar for all that is done to the image later."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = napari_viewer
-        self._closed = False
         self._watched: Layer | None = None
         self._undo: list[list[Kept]] = []
         self.known: Micrograph | None = None
@@ -103,25 +103,17 @@ class MicrographWidget(QWidget):
                     kept.restore()
             self._show()
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and take the marks out of the viewer."""
-        if not self._closed:
-            self._closed = True
-            self._job.cancel()
-            self.image.forget()
-            self._watch(None)
-            self.bar.remove()
-            self.line.remove()
+        self._job.cancel()
+        self.image.forget()
+        self._watch(None)
+        self.bar.remove()
+        self.line.remove()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the table."""
         return QSize(WIDTH, HEIGHT)
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _try(self, do: Callable[[], None]) -> None:
         if self.known is None:

@@ -7,9 +7,10 @@ from html import escape
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.models import LoadedModels
 from napari_matseg._napari.parts import RunBar, Scroll
@@ -32,7 +33,7 @@ BY_HAND = "What is corrected by hand, boxes and labels to refine are not in it."
 Work = Generator[Progress, None, Any]
 
 
-class PromptWidget(QWidget):
+class PromptWidget(Dock):
     """Makes one mask for each point, box or label, with the same id in labels, table and points.
 
     Segmenting adds a layer each time, and napari numbers names that are taken: nothing is ever overwritten. Clicking
@@ -45,7 +46,6 @@ class PromptWidget(QWidget):
         self._models, self._segmenters = LoadedPromptable(), LoadedModels()
         for models in (self._models, self._segmenters):
             self.destroyed.connect(models.clear)
-        self._closed = False
         self._then: Callable[[Any], None] | None = None
         self._next: tuple[Work, str] | None = None
         self._embedding = False
@@ -144,11 +144,8 @@ class PromptWidget(QWidget):
         if not self._job.running:
             self._begin(fetch(name), f"Downloading {name}", lambda path: self._on_fetched(name), units="")
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and give back what is held: the model's memory, and the viewer's events and keys."""
-        if self._closed:
-            return
-        self._closed = True
         self._next = None
         self._job.cancel()
         self.clicking.close()
@@ -160,12 +157,6 @@ class PromptWidget(QWidget):
     def sizeHint(self) -> QSize:
         """Wide enough for the fields, which scroll where the window is low."""
         return QSize(WIDTH, HEIGHT)
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _begin(
         self, work: Work, title: str, then: Callable[[Any], None], *, units: str = "points", embedding: bool = False

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox, QListWidget, QListWidgetItem, QPushButton, QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import LayerData, classes_layer, image_layer, objects_layer, placement_of
 from napari_matseg._napari.parts import RunBar, shrink, text_label
@@ -49,7 +50,7 @@ def set_layers(name: str, image: Path, truth: Path) -> list[LayerData]:
     ]
 
 
-class SampleSetsWidget(QWidget):
+class SampleSetsWidget(Dock):
     """Fetches a public set of micrographs when its button is pressed, and opens what is chosen of it."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -108,11 +109,9 @@ class SampleSetsWidget(QWidget):
         """Wide enough for the title that napari gives the dock."""
         return QSize(max(WIDTH, super().sizeHint().width()), super().sizeHint().height())
 
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._job.cancel()
-        return bool(super().event(event))
+    def on_closed(self) -> None:
+        """Stop."""
+        self._job.cancel()
 
     def _show(self) -> None:
         """Describe the set, and list its images if they are here."""

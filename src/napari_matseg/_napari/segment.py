@@ -7,11 +7,12 @@ from pathlib import Path
 
 from napari.layers import Image, Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QCheckBox, QLineEdit, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_matseg._napari.arriving import ArrivingLayer, with_preview
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import (
     as_read,
@@ -42,7 +43,7 @@ from napari_matseg.settings import Recipe, SegmentSettings
 OUTLINE, WIDTH = 2, 340  # px
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(Dock):
     """Segments an image layer with a model; the classes become a labels layer that lies on the image.
 
     Every run adds a layer, and napari numbers names that are taken: nothing is ever overwritten.
@@ -54,7 +55,6 @@ class SegmentWidget(QWidget):
         self._models = LoadedModels()
         self.destroyed.connect(self._models.clear)
         self._arriving: ArrivingLayer | None = None
-        self._closed = False
         self._job = Job(self)
         self._job.succeeded.connect(self._on_succeeded)
         self._job.ended.connect(self._on_ended)
@@ -165,9 +165,8 @@ class SegmentWidget(QWidget):
         work = _segment(micrograph, file_of(layer), settings, self._models)
         self._job.start(work, f"Segmenting {layer.name}")
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and give back what is held: the model's memory, and the viewer's events."""
-        self._closed = True
         self._job.cancel()
         self.unsure.close_job()
         self.image.forget()
@@ -178,12 +177,6 @@ class SegmentWidget(QWidget):
         """Wide enough for the title that napari gives the dock."""
         size = super().sizeHint()
         return QSize(max(WIDTH, size.width()), size.height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _on_progressed(self, step: Progress) -> None:
         if self._arriving is None or not isinstance(step, Arrived):

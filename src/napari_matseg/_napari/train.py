@@ -6,9 +6,10 @@ from html import escape
 from pathlib import Path
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QHBoxLayout, QPushButton, QTabWidget, QVBoxLayout, QWidget
 
+from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.models import ModelChoice
 from napari_matseg._napari.parts import Scroll
@@ -33,7 +34,7 @@ WIDTH, HEIGHT = 430, 820  # px
 SEGMENT = "Segment micrograph"
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Dock):
     """Trains a model, shows how it learns, and puts it among the models."""
 
     def __init__(self, napari_viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -41,7 +42,6 @@ class TrainWidget(QWidget):
         self._viewer = napari_viewer
         self.trained: Trained | None = None
         self._asked: Asked | None = None
-        self._closed = False
         self._job = Job(self)
         self._job.progressed.connect(self._on_progressed)
         self._job.succeeded.connect(self._on_succeeded)
@@ -166,24 +166,16 @@ class TrainWidget(QWidget):
         write_training(settings, path)
         return path
 
-    def close_job(self) -> None:
+    def on_closed(self) -> None:
         """Stop, and give back what is held."""
-        if not self._closed:
-            self._closed = True
-            self._job.cancel()
-            self.form.weights.close_job()
-            self.layers.forget()
-            self.folders.forget()
+        self._job.cancel()
+        self.form.weights.close_job()
+        self.layers.forget()
+        self.folders.forget()
 
     def sizeHint(self) -> QSize:
         """Wide enough for the curves, which scroll where the window is low."""
         return QSize(WIDTH, HEIGHT)
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that the dock was closed, of which napari tells only by taking the widget out."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_job()
-        return bool(super().event(event))
 
     def _judge(self, *_changed: object) -> None:
         """Show the classes that there are, and say what would be held out."""

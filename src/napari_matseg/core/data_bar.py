@@ -67,7 +67,8 @@ def find_data_bar(image_yx: Any) -> tuple[int, int] | None:
     ----------
     image_yx : array, shape (height, width) or (height, width, 3)
         Grey or true colour of any real dtype; numpy, or anything that slices like it. Rows near the two edges are
-        read: few where there is no bar, at most a quarter of the height and some 1024 at each.
+        read: few where there is no bar, at most a quarter of the height and some 1024 at each; in a wide one, of four
+        parts of 1024 columns.
 
     Returns
     -------
@@ -83,10 +84,10 @@ def find_data_bar(image_yx: Any) -> tuple[int, int] | None:
     fewest = max(FEWEST_ROWS, round(SHORTEST * min(height, 2 * MOST_ROWS)))
     if most < fewest or width < 2 * BLOCKS:
         return None
-    rows = _rows_of_bar(lambda count: _grey(image_yx[height - count : height])[::-1], fewest, most)
+    rows = _rows_of_bar(lambda count: _grey(image_yx, slice(height - count, height))[::-1], fewest, most)
     if rows:
         return height - rows, height
-    rows = _rows_of_bar(lambda count: _grey(image_yx[:count]), fewest, most)
+    rows = _rows_of_bar(lambda count: _grey(image_yx, slice(0, count)), fewest, most)
     return (0, rows) if rows else None
 
 
@@ -108,12 +109,17 @@ def with_data_bar(micrograph: Micrograph) -> Micrograph:
     return micrograph if found is None else replace(micrograph, data_bar=found, data_bar_from="picture")
 
 
-def _grey(rows: Any) -> np.ndarray:
-    """Luminance of some columns as float32, with the smallest value for what is not finite."""
-    grey = np.asarray(rows)
-    if grey.shape[1] > WINDOWS * WINDOW:
-        starts = np.linspace(0, grey.shape[1] - WINDOW, WINDOWS).astype(int)
-        grey = np.concatenate([grey[:, start : start + WINDOW] for start in starts], axis=1)
+def _grey(image_yx: Any, rows: slice) -> np.ndarray:
+    """Luminance of rows, in a wide image of some columns, as float32, with the smallest value for what is not finite.
+
+    Nothing is read of the other columns: in small chunks or tiles it would cost more than all the rest.
+    """
+    width = image_yx.shape[1]
+    if width > WINDOWS * WINDOW:
+        starts = np.linspace(0, width - WINDOW, WINDOWS).astype(int)
+        grey = np.concatenate([image_yx[rows, start : start + WINDOW] for start in starts], axis=1)
+    else:
+        grey = np.asarray(image_yx[rows])
     grey = grey.astype(np.float32) if grey.ndim == 2 else grey.astype(np.float32) @ LUMINANCE
     finite = np.isfinite(grey)
     return grey if finite.all() else np.where(finite, grey, grey[finite].min() if finite.any() else 0)

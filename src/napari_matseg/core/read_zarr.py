@@ -201,7 +201,7 @@ def _open(path: Path, *inner: str) -> zarr.Array[Any]:
     """
     import zarr
 
-    from napari_matseg.core.zarr_store import COMPRESSORS, BoundedStore
+    from napari_matseg.core.zarr_store import COMPRESSORS, BoundedStore, Shards
 
     with damage_as_error(path, KIND):
         array = zarr.open_array(path.joinpath(*inner), mode="r")
@@ -223,8 +223,13 @@ def _open(path: Path, *inner: str) -> zarr.Array[Any]:
         compressors = sorted(codecs & COMPRESSORS)
         if len(compressors) > 1:
             raise InputError(f"{path}: chunks coded by {' and '.join(compressors)} are not decoded; convert the store.")
-        one = compressors[0] if compressors and "sharding_indexed" not in codecs else None
-        return zarr.open_array(BoundedStore(path.joinpath(*inner), one, 2 * chunk_bytes + SLACK), mode="r")
+        store = BoundedStore(
+            path.joinpath(*inner),
+            compressors[0] if compressors else None,
+            2 * chunk_bytes + SLACK,
+            Shards.of(array, path),
+        )
+        return zarr.open_array(store, mode="r")
 
 
 def _codecs(metadata: Any) -> set[str]:

@@ -6,8 +6,13 @@ import bz2
 import lzma
 import struct
 import zlib
+from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from zarr.abc.store import RangeByteRequest
+from zarr.codecs import ShardingCodec
 from zarr.storage import LocalStore
 
 from napari_matseg.errors import InputError
@@ -20,6 +25,8 @@ METADATA = (".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json")
 DEFLATE = 1032
 """Bytes that a byte of gzip or zlib can become."""
 PIECE = 2**20
+MOST_CHUNKS, CHECKSUM = 2**20, 4
+"""Chunks of a shard at most, and bytes of the checksum after its index."""
 _ZSTD, _SIZES = b"\x28\xb5\x2f\xfd", (0, 2, 4, 8)
 _STREAMS: dict[str, Any] = {
     "bz2": bz2.BZ2Decompressor,
@@ -27,6 +34,60 @@ _STREAMS: dict[str, Any] = {
     "gzip": lambda: zlib.decompressobj(47),
     "zlib": lambda: zlib.decompressobj(47),
 }
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Where the chunks in a shard lie: its index says it, of which each entry is a place and a length, 8 bytes each.
+
+    Attributes
+    ----------
+    n_chunks : int
+        Chunks of a shard.
+    at_start : bool
+        Whether the index comes first, not last.
+    checksum : int
+        Bytes after the index.
+    """
+
+    n_chunks: int
+    at_start: bool
+    checksum: int
+
+    @classmethod
+    def of(cls, array: Any, path: Path) -> Shards | None:
+        """Take what a Zarr array says; None where it has no shards. Errors name the path.
+
+        Raises
+        ------
+        InputError
+            If its shards are of a kind that cannot be looked at before they are decoded.
+        """
+        codecs: tuple[Any, ...] = getattr(array.metadata, "codecs", ())
+        if not any(isinstance(codec, ShardingCodec) for codec in codecs):
+            return None
+        only = codecs[0]
+        index = [type(codec).__name__ for codec in getattr(only, "index_codecs", ())]
+        nested = any(isinstance(codec, ShardingCodec) for codec in getattr(only, "codecs", ()))
+        if len(codecs) > 1 or nested or index not in (["BytesCodec", "Crc32cCodec"], ["BytesCodec"]):
+            raise InputError(f"{path}: shards of this kind are not read; save it without shards.")
+        n_chunks = prod(whole // part for whole, part in zip(array.shards, array.chunks, strict=True))
+        if n_chunks > MOST_CHUNKS:
+            raise InputError(f"{path}: has {n_chunks} chunks in a shard; save it with smaller shards.")
+        return cls(n_chunks, only.index_location.value == "start", CHECKSUM * (len(index) - 1))
+
+    def chunks(self, raw: bytes, byte_range: Any) -> list[bytes]:
+        """Find the chunks in what was read of a shard."""
+        if byte_range is not None:
+            of_chunk = isinstance(byte_range, RangeByteRequest) and not (self.at_start and byte_range.start == 0)
+            return [raw] if of_chunk else []
+        size = 16 * self.n_chunks
+        if len(raw) < size + self.checksum:
+            return []  # of which the decoder will tell
+        index = raw[:size] if self.at_start else raw[len(raw) - size - self.checksum :][:size]
+        places = np.frombuffer(index, "<u8").reshape(-1, 2)
+        present = places[places[:, 0] < len(raw)].tolist()
+        return [raw[place : place + length] for place, length in present]
 
 
 class BoundedStore(LocalStore):
@@ -37,17 +98,20 @@ class BoundedStore(LocalStore):
     root : Path
         Of an array.
     compressor : str or None
-        What its chunks are compressed by; None if they are not, or lie in shards.
+        What its chunks are compressed by; None if they are not.
     most : int
         Bytes that a chunk may become.
+    shards : Shards, optional
+        If the chunks lie in shards.
     """
 
-    def __init__(self, root: Path, compressor: str | None, most: int) -> None:
+    def __init__(self, root: Path, compressor: str | None, most: int, shards: Shards | None = None) -> None:
         super().__init__(root, read_only=True)
         self._compressor = compressor
         self._most = most
+        self._shards = shards
 
-    async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Read a file of the store.
 
         Raises
@@ -58,13 +122,14 @@ class BoundedStore(LocalStore):
         path = self.root / key
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(f"{path}: is not a regular file; copy the store again from its source.")
-        found = await super().get(key, *arguments, **options)
+        found = await super().get(key, prototype, byte_range)
         if found is not None and self._compressor and not key.endswith(METADATA):
             raw = found.to_bytes()
-            if decoded_bytes(raw, self._compressor, self._most) > self._most:
-                raise InputError(
-                    f"{path}: a chunk of {len(raw)} bytes becomes more than its store says; copy it again."
-                )
+            for chunk in [raw] if self._shards is None else self._shards.chunks(raw, byte_range):
+                if decoded_bytes(chunk, self._compressor, self._most) > self._most:
+                    raise InputError(
+                        f"{path}: a chunk of {len(chunk)} bytes becomes more than its store says; copy it again."
+                    )
         return found
 
 
