@@ -18,7 +18,7 @@ from napari_matseg.core.prompt_losses import extent_loss, mask_iou, mask_loss
 from napari_matseg.core.prompt_train import PromptTrainer, prompt_train_steps, schedule
 from napari_matseg.core.sam.drawn import CLICKED, INSIDE, OUTSIDE, draw_prompts
 from napari_matseg.core.sam.networks import Layout, build_sam
-from napari_matseg.core.sam.weights import load_promptable, read_promptable_card
+from napari_matseg.core.sam.weights import PromptableCard, load_promptable, read_promptable_card
 from napari_matseg.errors import SettingsError
 from napari_matseg.settings import PromptTrainSettings, load_recipe
 
@@ -103,6 +103,26 @@ def test_training_goes_on_where_it_was_stopped(data, tmp_path, monkeypatch):
     steps.close()
     with pytest.raises(SettingsError, match="other settings"):
         finish(prompt_train_steps(make_settings(seed=1), data, tmp_path / "else"))
+
+
+def test_it_starts_where_another_promptable_model_ended(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LAYOUT", SMALL)
+    monkeypatch.setattr(module, "evaluate", lambda sam, examples: {"single": 0.5})
+    first = finish(prompt_train_steps(make_settings(), data, tmp_path / "first"))
+    monkeypatch.setattr(module, "LAYOUT", Layout(encoder="compact"))  # a file's own layout counts
+    slow = make_settings(name="slow", start=str(first), learning_rate=1e-12, encoder_rate=1e-12)
+    second = finish(prompt_train_steps(slow, data, tmp_path / "second"))
+    for name, value in load_promptable(first).sam.state_dict().items():
+        torch.testing.assert_close(load_promptable(second).sam.state_dict()[name], value, atol=1e-6, rtol=1e-5)
+    card = read_promptable_card(second)
+    assert card is not None
+    assert card.layout == SMALL
+
+
+def test_it_does_not_start_from_another_encoder(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_promptable_card", lambda _: PromptableCard(name="vit", layout=Layout(encoder="vit")))
+    with pytest.raises(SettingsError, match="has the image encoder vit, and only compact is trained"):
+        finish(prompt_train_steps(make_settings(start="vit"), data, tmp_path / "out"))
 
 
 def test_it_learns_what_a_box_means(data):

@@ -23,10 +23,16 @@ from napari_matseg.core.prompt_losses import extent_loss, mask_iou, mask_loss
 from napari_matseg.core.sam.compact import CELL
 from napari_matseg.core.sam.drawn import draw_prompts
 from napari_matseg.core.sam.networks import Layout, build_sam
-from napari_matseg.core.sam.weights import PromptableCard, save_promptable
+from napari_matseg.core.sam.weights import (
+    PromptableCard,
+    find_promptable,
+    load_promptable,
+    read_promptable_card,
+    save_promptable,
+)
 from napari_matseg.core.train import TrainProgress
 from napari_matseg.core.train_state import load_state, save_state
-from napari_matseg.errors import SettingsError
+from napari_matseg.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -88,7 +94,8 @@ def prompt_train_steps(
     sources, validation = load_sources(settings, data_folder)
     crops = PromptCrops(sources, settings)
     make_folder(out)
-    trainer = PromptTrainer(_start(settings), settings, pretrained=settings.start is not None)
+    sam, layout = _start(settings)
+    trainer = PromptTrainer(sam, settings, pretrained=settings.start is not None)
     saved = out / f"{settings.name}.resume"
     if resume and saved.is_file():
         trainer.load(load_state(saved, settings.model_dump_json(), trainer.device))
@@ -111,7 +118,7 @@ def prompt_train_steps(
         licence=settings.licence,
         data_source=settings.data_source,
         not_for=settings.not_for,
-        layout=LAYOUT,
+        layout=layout,
         accuracy={"validation": dict(accuracy)} if accuracy else {},
         recipe=settings.model_dump(mode="json"),
     )
@@ -121,9 +128,17 @@ def prompt_train_steps(
     return path
 
 
-def _start(settings: PromptTrainSettings) -> Sam:
+def _start(settings: PromptTrainSettings) -> tuple[Sam, Layout]:
     """Network as it is before the first step."""
     torch.manual_seed(settings.seed)
+    card = None if settings.start is None else _promptable_card(settings.start)
+    if settings.start is not None and card is not None:
+        if card.layout.encoder != LAYOUT.encoder:
+            raise SettingsError(
+                f"start: {settings.start} has the image encoder {card.layout.encoder}, and only {LAYOUT.encoder} is "
+                "trained; name compact, or a model that was trained from it."
+            )
+        return load_promptable(settings.start).sam.requires_grad_(True), card.layout
     sam = build_sam(LAYOUT)
     if settings.start is not None:
         model = load_model(settings.start)
@@ -137,7 +152,15 @@ def _start(settings: PromptTrainSettings) -> Sam:
                 "was trained with the particles recipe's architecture."
             ) from error
     prepare_positions(sam)
-    return sam
+    return sam, LAYOUT
+
+
+def _promptable_card(start: str) -> PromptableCard | None:
+    """Card of a promptable model of ours; None for what is no such model."""
+    try:
+        return read_promptable_card(find_promptable(start)[1])
+    except ModelError:
+        return None
 
 
 def _drawn(

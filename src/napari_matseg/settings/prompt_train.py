@@ -39,7 +39,7 @@ class PromptTrainSettings(Settings):
     not_for: str = ""
     sources: Annotated[tuple[PromptSource, ...], Field(min_length=1)]
     start: str | None = None
-    """Model whose U-Net the image encoder starts from; None for random weights."""
+    """Promptable model to go on from, or model whose U-Net the image encoder starts from; None for random weights."""
     augment: AugmentSettings = AugmentSettings()
     boxes: Fraction = 0.35
     """Share of the crops whose objects are asked for by boxes instead of clicks."""
