@@ -21,10 +21,11 @@ from napari_matseg._napari.batch_open import Opener
 from napari_matseg._napari.batch_pictures import Pictures
 from napari_matseg._napari.batch_queue import Queue
 from napari_matseg._napari.batch_table import QueueModel
-from napari_matseg._napari.batch_words import counted, duration, files
+from napari_matseg._napari.batch_words import counted, files
 from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.parts import ERROR_COLOUR, FLAG_COLOUR, Scroll
+from napari_matseg._napari.run_bar import duration
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import MatsegError
 from napari_matseg.running.states import RunProgress, Summary

@@ -7,8 +7,8 @@ from html import escape
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_matseg._napari.batch_words import duration
 from napari_matseg._napari.parts import ERROR_COLOUR, text_label
+from napari_matseg._napari.run_bar import duration
 
 START_TIP = "Does what is not there yet. What failed before, and is still the same, is left to Retry failed."
 PAUSE_TIP = "Stops after the tile in work; Resume goes on from there."

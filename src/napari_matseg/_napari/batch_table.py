@@ -12,7 +12,8 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, QTimer, S
 from qtpy.QtGui import QIcon, QImage
 
 from napari_matseg._napari.batch_icons import blank, centred, icon
-from napari_matseg._napari.batch_words import STATES, duration, result
+from napari_matseg._napari.batch_words import STATES, result
+from napari_matseg._napari.run_bar import duration
 from napari_matseg.running.states import Outcome, RunProgress, Source
 
 COLUMNS = ("Micrograph", "State", "Time", "Result")

@@ -89,19 +89,3 @@ def counted(numbers: Mapping[str, int]) -> str:
 def files(number: int) -> str:
     """Say how many micrographs there are."""
     return f"{number} micrograph{'s' if number != 1 else ''}"
-
-
-def duration(seconds: float) -> str:
-    """Say how long something takes, as exactly as one cares to know.
-
-    Examples
-    --------
-    >>> [duration(seconds) for seconds in (0.4, 12.3, 100, 3600 * 3 + 60 * 20)]
-    ['0.4 s', '12 s', '2 min', '3 h 20 min']
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -15,9 +15,10 @@ from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import as_read, file_of, micrograph_from_layer
 from napari_matseg._napari.models import DeviceChoice, LoadedModels, ModelChoice, load_torch
-from napari_matseg._napari.parts import Form, LayerChoice, RunBar, shrink, text_label
+from napari_matseg._napari.parts import Form, LayerChoice, shrink, text_label
 from napari_matseg._napari.prompt_layers import points_layer
 from napari_matseg._napari.prompt_places import on_planes
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.centres import Centres, Responses, pick, respond_steps
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress

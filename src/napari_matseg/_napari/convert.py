@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import KEY, describe, image_layer
-from napari_matseg._napari.parts import RunBar, text_label
+from napari_matseg._napari.parts import text_label
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.convert import convert_steps, describe_cost, view_bytes
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.progress import Progress

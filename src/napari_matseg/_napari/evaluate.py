@@ -25,8 +25,9 @@ from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import record_of, specs_of
 from napari_matseg._napari.mistakes import MistakesTab
 from napari_matseg._napari.models import ModelChoice
-from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, RunBar, Scroll, shrink, text_label
+from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, Scroll, shrink, text_label
 from napari_matseg._napari.prompt_places import plane_on_view
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.checkpoints import read_card
 from napari_matseg.errors import MatsegError
 from napari_matseg.settings import EvaluateSettings

@@ -20,9 +20,10 @@ from napari_matseg._napari.measure_result import Result, measure
 from napari_matseg._napari.measure_sizes import SizesTab
 from napari_matseg._napari.measure_spacing import Spacing, SpacingTab
 from napari_matseg._napari.measure_watch import Watch
-from napari_matseg._napari.parts import FLAG_COLOUR, RunBar, Scroll, text_label
+from napari_matseg._napari.parts import FLAG_COLOUR, Scroll, text_label
 from napari_matseg._napari.prompt_places import plane_on_view
 from napari_matseg._napari.recipes import RecipeBar, measure_recipe
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import InputError, MatsegError
 from napari_matseg.reporting import save_figures, save_measured, save_report

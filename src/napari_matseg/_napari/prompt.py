@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.models import LoadedModels
-from napari_matseg._napari.parts import RunBar, Scroll
+from napari_matseg._napari.parts import Scroll
 from napari_matseg._napari.prompt_bar import ClickBar, Keys
 from napari_matseg._napari.prompt_clicking import Clicking
 from napari_matseg._napari.prompt_form import PromptForm
@@ -23,6 +23,7 @@ from napari_matseg._napari.prompt_run import BUTTONS, Runs
 from napari_matseg._napari.prompt_search import Search
 from napari_matseg._napari.prompt_sources import CENTRES, Sources
 from napari_matseg._napari.recipes import RecipeBar, prompt_recipe
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.sam.zoo import fetch
 from napari_matseg.errors import MatsegError, ModelError

@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QComboBox, QListWidget, QListWidgetItem, QPushButton,
 from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.layers import LayerData, classes_layer, image_layer, objects_layer, placement_of
-from napari_matseg._napari.parts import RunBar, shrink, text_label
+from napari_matseg._napari.parts import shrink, text_label
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.read import read
 from napari_matseg.core.samples import PUBLIC, fetch_set, pairs, samples_folder, say_source, source_of
 from napari_matseg.core.synthetic.demo import CLASSES

@@ -29,8 +29,9 @@ from napari_matseg._napari.models import (
     describe_card,
     load_torch,
 )
-from napari_matseg._napari.parts import CANCELLED, Form, LayerChoice, RunBar, shrink, text_label
+from napari_matseg._napari.parts import Form, LayerChoice, shrink, text_label
 from napari_matseg._napari.recipes import RecipeBar, segment_recipe
+from napari_matseg._napari.run_bar import CANCELLED, RunBar
 from napari_matseg._napari.summary import summarise
 from napari_matseg._napari.uncertainty import UncertaintyBar
 from napari_matseg.core.checkpoints import ModelCard

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from qtpy.QtWidgets import QHBoxLayout, QPushButton
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.parts import RunBar
+from napari_matseg._napari.run_bar import RunBar, duration
 from napari_matseg._napari.train_job import Control
 from napari_matseg.core.progress import Progress
 from napari_matseg.core.train import TrainProgress
@@ -87,7 +87,7 @@ class TrainBar(RunBar):
             where += ", paused"
         elif seconds is not None:
             left = seconds * (step.total - step.done)
-            where += f", {seconds:.2g} s each: {_duration(left)} left of {_duration(seconds * step.total)}"
+            where += f", {seconds:.2g} s each: {duration(left)} left of {duration(seconds * step.total)}"
         self.note.setText(where)
 
     def _on_pause(self, paused: bool) -> None:
@@ -102,9 +102,3 @@ class TrainBar(RunBar):
         self.pause_button.setEnabled(False)
         self.stop_button.setEnabled(False)
         self.note.setText("stopping after this step; the best so far is kept")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -25,7 +25,8 @@ from napari_matseg._napari.layers import (
     placement,
 )
 from napari_matseg._napari.models import LoadedModels, load_torch
-from napari_matseg._napari.parts import LayerChoice, RunBar
+from napari_matseg._napari.parts import LayerChoice
+from napari_matseg._napari.run_bar import RunBar
 from napari_matseg.core.micrograph import Micrograph
 from napari_matseg.core.places import Place
 from napari_matseg.core.progress import Progress
