@@ -45,3 +45,9 @@ def test_memory_is_given_back_after_the_last_holder(monkeypatch: pytest.MonkeyPa
     assert len(calls) == len(allocator.KEEPING)
     second.__exit__(None, None, None)
     assert calls[len(allocator.KEEPING) :] == ["give back"] * len(allocator.DEFAULTS) + ["trim"]
+
+
+def test_nothing_is_changed_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator, "_glibc", lambda: pytest.fail("the C library was asked"))
+    with kept_memory(wanted=False):
+        pass

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_matseg.core import allocator
 from napari_matseg.core import prompt_train as module
 from napari_matseg.core.progress import finish
 from napari_matseg.core.prompt_data import PromptCrops, bounding_box, deepest_pixel
@@ -88,8 +89,10 @@ def test_training_goes_on_where_it_was_stopped(data, tmp_path, monkeypatch):
     whole = finish(prompt_train_steps(make_settings(), data, tmp_path / "whole"))
     broken = prompt_train_steps(make_settings(), data, tmp_path / "broken")
     for step in broken:
+        assert len(allocator._holders) == 1
         if step.done == 2:
             broken.close()
+    assert not allocator._holders
     again = prompt_train_steps(make_settings(), data, tmp_path / "broken")
     assert next(again).done == 3
     path = finish(again)

@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 
 from napari_matseg import segment
-from napari_matseg.core import halo, train
+from napari_matseg.core import allocator, halo, train
 from napari_matseg.core.augment import crop_map
 from napari_matseg.core.checkpoints import Model, load_model, read_card
 from napari_matseg.core.dataset import Example
@@ -100,6 +100,13 @@ def follow(settings: TrainSettings, data: Path, out: Path, **options: Any) -> tu
 
     *_, path = kept()
     return path, reports
+
+
+def test_memory_is_kept_between_steps_and_given_back_when_they_end(data, tmp_path):
+    with closing(train_steps(recipe(steps=2), data, tmp_path)) as work:
+        next(work)
+        assert len(allocator._holders) == 1
+    assert not allocator._holders
 
 
 def interrupt(settings: TrainSettings, data: Path, out: Path, after: int) -> list[TrainProgress]:

@@ -22,15 +22,20 @@ _lock = RLock()  # a generator that is collected may end its holding in the mids
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(*, wanted: bool = True) -> Iterator[None]:
     """Hold on to freed memory while networks run on the CPU, and give it back afterwards.
 
     glibc maps each large block anew from the system, which zeroes its pages one fault at a time: for networks on
     large tiles that takes as long as the arithmetic. Nothing is changed with another C library, or where the user
     has set glibc's own variables (``MALLOC_...``). Where several hold on at a time, in each other or in other threads,
     it is given back after the last.
+
+    Parameters
+    ----------
+    wanted : bool
+        Whether to do it at all; on a GPU there is nothing to gain.
     """
-    libc = _glibc()
+    libc = _glibc() if wanted else None
     if libc is None:
         yield
         return

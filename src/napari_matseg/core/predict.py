@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def predict(
     run = _Runner(model.network, Results(n_classes, model.card.distance, maps=blend or probabilities), device, dtype)
     blender = Blender(model.card.out_channels, (ceil_to(shape[0], plan.stride), ceil_to(shape[1], plan.stride)))
     done = 0
-    with kept_memory() if device.type == "cpu" else nullcontext():
+    with kept_memory(wanted=device.type == "cpu"):
         for tile, classes_yx, maps_cyx, depth_yx in _through(run, plan, image_cyx, scale):
             done += 1
             if not blend:
@@ -152,7 +152,7 @@ def _in_stages(
     )
     results = Results(len(card.classes), card.distance, maps=probabilities)
     following = [*(tile.y.start for tile in plan.tiles[1:]), canvas[0]]
-    with closing(run), kept_memory() if device.type == "cpu" else nullcontext():
+    with closing(run), kept_memory(wanted=device.type == "cpu"):
         for done, (tile, row) in enumerate(zip(plan.tiles, following, strict=True), 1):
             try:
                 with torch.inference_mode():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -275,7 +274,7 @@ class PromptSession:
         """
         opened = self._current()
         # Giving memory back takes longer than answering a single click.
-        with kept_memory() if len(prompts) > opened.model.batch else nullcontext():
+        with kept_memory(wanted=len(prompts) > opened.model.batch):
             return (yield from self._predict_steps(opened, prompts, least_stability))
 
     def _predict_steps(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.checkpoints import SUFFIX, load_model
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.export import make_folder
@@ -100,8 +101,9 @@ def prompt_train_steps(
     if resume and saved.is_file():
         trainer.load(load_state(saved, settings.model_dump_json(), trainer.device))
     losses: deque[float] = deque(maxlen=settings.evaluate_every)
+    on_cpu = trainer.device.type == "cpu"
     accuracy: dict[str, float] | None = None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, kept_memory(wanted=on_cpu):
         waiting = _drawn(crops, settings, trainer.step, pool)
         while trainer.step < settings.steps:
             batch, waiting = waiting, _drawn(crops, settings, trainer.step + 1, pool)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.architectures import stride_of
 from napari_matseg.core.checkpoints import SUFFIX, ModelCard, load_model, save_model
 from napari_matseg.core.dataset import Crops
@@ -172,7 +173,7 @@ def _learn(
     losses = _Losses(settings.evaluate_every, lag=state.device.type == "cuda")
     batches, start = Batches(crops, numbers, state.device, workers), time.perf_counter()
     by_hand = False
-    with batches.open() as opened:
+    with batches.open() as opened, kept_memory(wanted=state.device.type == "cpu"):
         for image, classes, distance in opened:
             losses.append(state.advance(image, classes, distance))
             by_hand = stop.is_set()

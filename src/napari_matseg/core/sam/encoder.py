@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from napari_matseg.core.allocator import kept_memory
@@ -85,7 +84,7 @@ class FastEncoder:
                 f"image has shape {tuple(image_cyx.shape)}, the model takes (3, {side}, {side}) at most; resize it."
             )
         on_cpu = self._sam.device.type == "cpu"
-        with torch.inference_mode(), kept_memory() if on_cpu else nullcontext():
+        with torch.inference_mode(), kept_memory(wanted=on_cpu):
             frame = self._sam.preprocess(image_cyx.to(self._sam.device, torch.float32))[None]
             if self._blocks is not None:
                 return self._run(frame, self._blocks)
