@@ -23,10 +23,12 @@ from napari_matseg import __version__
 from napari_matseg.core import checkpoints, synthetic
 from napari_matseg.core import train as training
 from napari_matseg.core.checkpoints import load_model, read_card
+from napari_matseg.core.data_bar import find_data_bar
 from napari_matseg.core.evaluate import evaluate
+from napari_matseg.core.label_files import write_labels
 from napari_matseg.core.synthetic import write_demo
 from napari_matseg.core.train import train_steps
-from napari_matseg.settings import load_recipe
+from napari_matseg.settings import ClassSpec, load_recipe
 
 COMMANDS = ("demo", "segment", "evaluate", "measure", "grains", "train", "models", "info")
 Run = Callable[..., tuple[int, str, str]]
@@ -384,6 +386,15 @@ class TestInfo:
         found = json.loads(out)
         assert found["pixel_size_nm"] is None
         assert found["data_bar_rows"] is None
+
+    def test_a_class_at_the_edge_of_labels_is_no_data_bar(self, run: Run) -> None:
+        rng = np.random.default_rng(0)
+        labels = (rng.random((224, 300)) < 0.5).astype(np.uint8)
+        labels[200:] = 0
+        labels[208:216, 10:250:6] = labels[208:216, 11:250:6] = 1
+        assert find_data_bar(labels) == (200, 224)
+        write_labels(Path("a.tif"), labels, classes=[ClassSpec(name=name, colour=(0, 0, 0)) for name in ("a", "b")])
+        assert json.loads(run("info", "a.tif", "--json")[1])["data_bar_rows"] is None
 
     def test_in_words(self, run: Run) -> None:
         put("a.png")
