@@ -1,6 +1,6 @@
 """Accuracy of a promptable model: mean IoU per particle on micrographs with truth.
 
-    python benchmarks/prompt_accuracy.py DATA [--model compact] [--split test] [--limit N]
+    python benchmarks/prompt_accuracy.py DATA [--model compact] [--split test] [--limit N] [--views 1] [--clicks 3]
 
 DATA holds emps/images, emps/labels and emps/test.txt (EMPS, MIT licence, doi 10.1021/acs.jcim.0c01455). Every particle
 of every image is asked for by itself: by one click at its centre (the pixel farthest from its edge), by three clicks
@@ -43,6 +43,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="images, evenly spread over the split")
     parser.add_argument("--choice", default="best")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--clicks", type=int, default=CLICKS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
 
@@ -55,13 +57,18 @@ def main() -> None:
     if arguments.limit:
         names = names[:: max(1, len(names) // arguments.limit)][: arguments.limit]
     settings = PromptSettings(
-        model=arguments.model, choice=arguments.choice, precision=arguments.precision, cache_gb=0, device="cpu"
+        model=arguments.model,
+        choice=arguments.choice,
+        precision=arguments.precision,
+        views=arguments.views,
+        cache_gb=0,
+        device="cpu",
     )
     session = PromptSession(settings)
     rows: list[dict[str, float]] = []
     started = time.perf_counter()
     for done, name in enumerate(names, start=1):
-        rows += _image(session, arguments.data / "emps", Path(name).stem, done)
+        rows += _image(session, arguments.data / "emps", Path(name).stem, done, arguments.clicks)
         print(f"\r{done}/{len(names)}, {len(rows)} particles", end="", file=sys.stderr)
     print(file=sys.stderr)
     table = _table(rows)
@@ -75,16 +82,16 @@ def main() -> None:
     print(f"{len(rows)} particles on {len(names)} images in {time.perf_counter() - started:.0f} s")
 
 
-def _image(session: PromptSession, folder: Path, stem: str, number: int) -> list[dict[str, float]]:
+def _image(session: PromptSession, folder: Path, stem: str, number: int, clicks: int) -> list[dict[str, float]]:
     image = next(path for path in (folder / "images").iterdir() if path.stem == stem)
     labels_yx = read(folder / "labels" / f"{stem}.png").plane()[0]
     grey_yx = read(image).plane()[0].astype(np.float32)
     session.set_image(image)
     ids = np.unique(labels_yx[labels_yx > 0])
-    return [_particle(session, labels_yx == one, grey_yx) | {"image": number} for one in ids]
+    return [_particle(session, labels_yx == one, grey_yx, clicks) | {"image": number} for one in ids]
 
 
-def _particle(session: PromptSession, truth_yx: np.ndarray, grey_yx: np.ndarray) -> dict[str, float]:
+def _particle(session: PromptSession, truth_yx: np.ndarray, grey_yx: np.ndarray, most: int) -> dict[str, float]:
     y0, x0, y1, x1 = bounding_box(truth_yx)
     near = tuple(slice(max(0, first - 8), last + 9) for first, last in ((y0, y1), (x0, x1)))
     wide, narrow = (ndimage.binary_dilation(truth_yx[near], iterations=n) for n in (6, 2))
@@ -95,7 +102,7 @@ def _particle(session: PromptSession, truth_yx: np.ndarray, grey_yx: np.ndarray)
         "bright": float(grey_yx[near][truth_yx[near]].mean() > around),
     }
     clicks, positive = [deepest_pixel(truth_yx)], [True]
-    for n in range(1, CLICKS + 1):
+    for n in range(1, most + 1):
         found = session.predict(Prompt(1, np.array(clicks, dtype=float), np.array(positive)))
         row[f"{n} click" + "s" * (n > 1)] = iou(found, truth_yx)
         wrong = paste(found, truth_yx.shape) != truth_yx

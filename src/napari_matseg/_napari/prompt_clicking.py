@@ -157,7 +157,8 @@ class Clicking(QObject):
         try:
             settings = self._settings()
             plane = plane_on_view(self._image, self._viewer.dims.point)
-            wanted = (self._pixels, plane, settings.model, settings.device, settings.exclude_data_bar)
+            bar = settings.exclude_data_bar
+            wanted = (self._pixels, plane, settings.model, settings.device, settings.views, bar)
             if wanted == self._wanted:
                 self.live.change(settings)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari.layers import Layer
@@ -29,6 +30,11 @@ OVERLAPS = {
     ),
     "smaller": ("smaller object", "Pixels go to the smaller object."),
     "separate": ("keep both", "Objects that overlap go to layers of their own."),
+}
+VIEWS = {
+    1: ("once", "The model sees the image as it is."),
+    2: ("twice", "The image and its mirror image; what the model answers is averaged. Takes twice the time."),
+    4: ("four times", "Mirrored in all ways; what the model answers is averaged. Takes four times the time."),
 }
 ANY = (1e-9, 1e18)
 """Limits of an area that has none."""
@@ -88,11 +94,12 @@ class PromptForm(QWidget):
         self.iou.setToolTip("Objects of which the model thinks less are flagged for a look.")
         self.scale = _number(64, "automatic", 0.25, decimals=2)
         self.scale.setToolTip("Magnification at which the model sees the image; automatic: so that the object fits.")
+        self.views = _choice(VIEWS, defaults.views)
         self.data_bar = QCheckBox("Leave the data bar out")
         self.data_bar.setToolTip("Nothing is looked for in the instrument's data bar, if the file tells of it.")
         self.data_bar.setChecked(defaults.exclude_data_bar)
         self._lay_out()
-        for field in (self.choice, self.overlaps, self.device):
+        for field in (self.choice, self.overlaps, self.device, self.views):
             field.currentIndexChanged.connect(self.changed)
         for field in (self.holes, self.specks, self.stability, self.iou, self.scale):
             field.valueChanged.connect(self.changed)
@@ -108,6 +115,7 @@ class PromptForm(QWidget):
         advanced.add("Drop specks", self.specks)
         advanced.add("Flag below", _side_by_side(QLabel("stability"), self.stability, QLabel("IoU"), self.iou))
         advanced.add("Scale", self.scale)
+        advanced.add("Look", self.views)
         advanced.add("Device", shrink(self.device))
         advanced.add("", self.data_bar)
         self.advanced = QCollapsible("Advanced", expandedIcon="▾", collapsedIcon="▸")
@@ -142,6 +150,7 @@ class PromptForm(QWidget):
             "overlaps": self.overlaps.currentData(),
             "fill_holes_px": self.holes.value(),
             "drop_specks_px": self.specks.value(),
+            "views": self.views.currentData(),
             "min_stability": self.stability.value(),
             "min_iou": self.iou.value(),
             "scale": self.scale.value() or None,
@@ -155,7 +164,7 @@ class PromptForm(QWidget):
             raise SettingsError(explain(error)) from error
 
 
-def _choice(items: dict[str, tuple[str, str]], chosen: str) -> QComboBox:
+def _choice(items: Mapping[Any, tuple[str, str]], chosen: Any) -> QComboBox:
     choice = QComboBox()
     for value, (title, tip) in items.items():
         choice.addItem(title, value)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_matseg.core.micrograph import Micrograph
+    from napari_matseg.core.prompt_model import Views
     from napari_matseg.core.prompts import Prompt
-    from napari_matseg.core.sam.decoder import PreparedImage
     from napari_matseg.core.sam.weights import PromptableModel
 
 RECENT = 12
@@ -61,7 +61,7 @@ class _Open:
     settings: PromptSettings
     windows: Windows
     area_px: tuple[float, float] | None
-    recent: Recent[PreparedImage]
+    recent: Recent[Views]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +114,13 @@ class PromptSession:
         """By what masks are made.
 
         Others count for the prompts that come, `exclude_data_bar` and `cache_gb` for the images that come; another
-        model, device or precision takes another session (SettingsError).
+        model, device, precision or number of views takes another session (SettingsError).
         """
         return self._settings
 
     @settings.setter
     def settings(self, settings: PromptSettings) -> None:
-        for name in ("model", "device", "precision"):
+        for name in ("model", "device", "precision", "views"):
             if getattr(settings, name) != getattr(self._settings, name):
                 raise SettingsError(f"{name} cannot change in a session; begin another PromptSession.")
         with self._lock:
@@ -326,7 +326,7 @@ class PromptSession:
             answers = opened.model.answer(prepared, window, prompts, opened.settings, opened.area_px)
         return list(zip(batch, answers, strict=True))
 
-    def _prepared(self, opened: _Open, window: Window) -> PreparedImage:
+    def _prepared(self, opened: _Open, window: Window) -> Views:
         """Embed a window of the image, unless that was done; the lock is held."""
         if self._open is None or self._open.image is not opened.image:
             raise InputError("the image was replaced by another one; ask again for that one.")
@@ -344,7 +344,7 @@ def _change(settings: PromptSettings, changes: dict[str, Any]) -> PromptSettings
         raise SettingsError(explain(error)) from error
 
 
-def _opened(model: PromptModel, image: PromptImage, settings: PromptSettings, recent: Recent[PreparedImage]) -> _Open:
+def _opened(model: PromptModel, image: PromptImage, settings: PromptSettings, recent: Recent[Views]) -> _Open:
     windows = Windows(image.shape_yx, model.frame, settings.scale, model.look)
     return _Open(model, image, settings, windows, _area_px(image.micrograph, settings), recent)
 

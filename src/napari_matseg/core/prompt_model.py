@@ -11,6 +11,7 @@ from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
 from napari_matseg.core.objects import ObjectMask
 from napari_matseg.core.sam.one_piece import fill_box, keep_piece
+from napari_matseg.core.sam.views import VIEWS, average, mirror_pixels, mirror_prompts
 from napari_matseg.core.windows import CLOSELY, ONCE
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.prompt_image import PromptImage
     from napari_matseg.core.prompts import Prompt
-    from napari_matseg.core.sam.decoder import PreparedImage, PromptBatch
+    from napari_matseg.core.sam.decoder import Decoded, PreparedImage, PromptBatch
     from napari_matseg.core.sam.weights import PromptableModel
     from napari_matseg.core.windows import Look, Window
     from napari_matseg.settings import PromptSettings
+
+    Views = tuple[PreparedImage, ...]
 
 CELL = 4
 """Pixels of the frame for one cell of the decoder's masks."""
@@ -44,10 +47,17 @@ class PromptModel:
     dtype : torch.dtype
         What the model computes in.
     store : EmbeddingStore
+    views : int
+        How often it is asked; see `PromptSettings.views`.
     """
 
     def __init__(
-        self, loaded: PromptableModel, device: torch.device, dtype: torch.dtype, store: EmbeddingStore
+        self,
+        loaded: PromptableModel,
+        device: torch.device,
+        dtype: torch.dtype,
+        store: EmbeddingStore,
+        views: int = 1,
     ) -> None:
         from napari_matseg.core.sam.decoder import FastDecoder
         from napari_matseg.core.sam.encoder import FastEncoder
@@ -60,6 +70,7 @@ class PromptModel:
         self._encoder = FastEncoder(self._sam, dtype)
         self._decoder = FastDecoder(self._sam, dtype)
         self._store = store
+        self._views = VIEWS[:views]
 
     @classmethod
     def load(cls, settings: PromptSettings, loaded: PromptableModel | None = None) -> PromptModel:
@@ -81,7 +92,7 @@ class PromptModel:
         # The networks were trained without half precision in mind, and exceed its range.
         dtype = torch.float32 if dtype == torch.float16 else dtype
         store = EmbeddingStore(cache_folder(), int(settings.cache_gb * 2**30))
-        return cls(loaded or load_promptable(settings.model, str(device)), device, dtype, store)
+        return cls(loaded or load_promptable(settings.model, str(device)), device, dtype, store, settings.views)
 
     @property
     def frame(self) -> int:
@@ -102,15 +113,18 @@ class PromptModel:
         """How many prompts to give to `answer` at once."""
         return int(self._decoder.chunk)
 
-    def prepare(self, image: PromptImage, window: Window) -> PreparedImage:
-        """Embed a window, or find its embedding on disk."""
+    def prepare(self, image: PromptImage, window: Window) -> Views:
+        """Embed a window, or find its embeddings on disk."""
         import torch
 
-        return self._decoder.prepare(torch.from_numpy(self.embed(image, window)))
+        return tuple(self._decoder.prepare(torch.from_numpy(one)) for one in self.embed(image, window))
 
-    def embed(self, image: PromptImage, window: Window) -> np.ndarray:
-        """Embed a window and keep that on disk, unless it is there."""
+    def embed(self, image: PromptImage, window: Window) -> list[np.ndarray]:
+        """Embed a window in all views and keep that on disk, unless it is there."""
         pixels = image.read(window)
+        return [self._embedding(mirror_pixels(pixels, view)) for view in self._views]
+
+    def _embedding(self, pixels: np.ndarray) -> np.ndarray:
         key = embedding_key(self.loaded.sha256, str(self.dtype), pixels)
         stored = self._store.get(key)
         if stored is None:
@@ -127,7 +141,7 @@ class PromptModel:
 
     def answer(
         self,
-        prepared: PreparedImage,
+        prepared: Views,
         window: Window,
         prompts: Sequence[Prompt],
         settings: PromptSettings,
@@ -137,8 +151,8 @@ class PromptModel:
 
         Parameters
         ----------
-        prepared : PreparedImage
-            Of the window.
+        prepared : tuple of PreparedImage
+            Of the window, one for each view.
         window : Window
         prompts : sequence of Prompt
             In the pixels that the window is in.
@@ -155,7 +169,6 @@ class PromptModel:
         import torch
 
         from napari_matseg.core.sam.decoder import choose
-        from napari_matseg.core.sam.drawn import with_drawing
         from napari_matseg.core.sam.upscale import upscale
 
         first = prompts[0]
@@ -169,9 +182,8 @@ class PromptModel:
         limits = None if area_px is None else (area_px[0] * vertical * horizontal, area_px[1] * vertical * horizontal)
         with torch.inference_mode():
             batch = self._to_batch(prompts, window)
-            if self._is_compact:
-                batch = with_drawing(self._sam.image_encoder, prepared, batch)
-            decoded = self._decoder.decode(prepared, batch, window.input_shape)
+            # The first and the second of three answers may change places from view to view.
+            decoded = self._decode(prepared if single else prepared[:1], batch, window.input_shape)
             best = choose(decoded, settings.choice, single, limits)
             answers = []
             for k, (prompt, one) in enumerate(zip(prompts, best.tolist(), strict=True)):
@@ -191,6 +203,18 @@ class PromptModel:
                     )
                 )
         return answers
+
+    def _decode(self, prepared: Views, batch: PromptBatch, input_hw: tuple[int, int]) -> Decoded:
+        """Answer prompts by the mean over some views."""
+        from napari_matseg.core.sam.drawn import with_drawing
+
+        answers = []
+        for image, view in zip(prepared, self._views, strict=False):
+            seen = mirror_prompts(batch, input_hw, view)
+            if self._is_compact:
+                seen = with_drawing(self._sam.image_encoder, image, seen)
+            answers.append(self._decoder.decode(image, seen, input_hw))
+        return average(answers, input_hw, self._views)
 
     def _in_one_piece(self, scores: Tensor, prompt: Prompt, window: Window) -> Tensor:
         """Use what the small model does not know: an object hangs together, and fills its box."""
