@@ -329,11 +329,13 @@ def test_settings_come_from_the_fields(open_widget: Open, noise: np.ndarray) -> 
     form.holes.setValue(3)
     form.specks.setValue(4)
     form.scale.setValue(0.5)
+    form.views.setCurrentIndex(form.views.findData(4))
     form.area.high.setValue(50)
     form.data_bar.setChecked(False)
     settings = widget.settings()
     assert (settings.choice, settings.overlaps, settings.fill_holes_px) == ("particle", "separate", 3)
     assert (settings.drop_specks_px, settings.scale, settings.exclude_data_bar) == (4, 0.5, False)
+    assert settings.views == 4
     assert settings.area_px is not None
     assert settings.area_px[1] == 50
     assert settings.area_nm2 is None
@@ -711,6 +713,14 @@ def test_changed_settings_count_for_what_is_not_accepted(live: PromptWidget, set
     settled(live)
     assert len(session.asked) == 1
     assert session.embedded == [0]
+
+
+def test_looking_more_often_embeds_anew(live: PromptWidget, settled: Settled, session: Any) -> None:
+    live.sources.points.layer.add([20, 30])
+    settled(live)
+    live.form.views.setCurrentIndex(live.form.views.findData(2))
+    settled(live)
+    assert session.embedded == [0, 0]
 
 
 def test_cancelling_the_embedding_switches_off(
