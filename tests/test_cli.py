@@ -4,9 +4,10 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ import yaml
 import zarr
 from PIL import Image
 
-from napari_matseg import __version__
+from napari_matseg import __version__, pipeline
 from napari_matseg.core import checkpoints, synthetic
 from napari_matseg.core import train as training
 from napari_matseg.core.checkpoints import load_model, read_card
 from napari_matseg.core.data_bar import find_data_bar
 from napari_matseg.core.evaluate import evaluate
 from napari_matseg.core.label_files import write_labels
+from napari_matseg.core.sam.weights import available_promptable
 from napari_matseg.core.synthetic import write_demo
-from napari_matseg.core.train import train_steps
+from napari_matseg.core.train import TrainProgress, train_steps
 from napari_matseg.settings import ClassSpec, load_recipe
 
 COMMANDS = ("demo", "segment", "evaluate", "measure", "grains", "train", "models", "info")
@@ -439,6 +441,27 @@ class TestTrain:
         assert status == 0
         assert out.endswith("segment with --model noise\n")
         assert load_model("noise").path == tmp_path / "models" / "noise.safetensors"
+
+    def test_promptable_model_goes_to_those_that_take_prompts(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("mine.yaml").write_text(
+            "name: mine\nstart: compact\nsources:\n"
+            "- {share: 1.0, data: {images: a, truth: b, train: [c], instances: true}}\n"
+        )
+
+        def train(settings: Any, data: Path, out: Path, **_: Any) -> Generator[TrainProgress, None, Path]:
+            out.mkdir(parents=True)
+            shutil.copy(available_promptable()["compact"] or "", out / "mine.safetensors")
+            yield TrainProgress(1, 1, "training", 0.0)
+            return out / "mine.safetensors"
+
+        monkeypatch.setattr(pipeline, "train_steps", train)
+        status, out, _ = run("train", "mine.yaml")
+        assert status == 0
+        assert out.endswith("prompt with --model mine\n")
+        assert available_promptable()["mine"] == tmp_path / "models" / "promptable" / "mine.safetensors"
+        assert "mine" not in checkpoints.available()
 
     @pytest.mark.parametrize(("options", "first"), [((), 2), (("--fresh",), 1)])
     def test_goes_on_where_it_was(

@@ -47,10 +47,12 @@ def train(
     """Train a model; a training that was interrupted goes on where it was."""
     from napari_matseg.core.checkpoints import user_folder
     from napari_matseg.core.ranks import Ranks
+    from napari_matseg.core.sam.zoo import promptable_folder
     from napari_matseg.settings import TrainSettings, load_recipe
 
     settings = load_recipe(recipe)
-    folder, target = data or recipe.parent, out or user_folder()
+    knows_classes = isinstance(settings, TrainSettings)
+    folder, target = data or recipe.parent, out or (user_folder() if knows_classes else promptable_folder())
     if folds is None:
         if final:
             raise SettingsError("--final goes with --folds; give both, or neither.")
@@ -63,7 +65,8 @@ def train(
             return
         path = show(work, settings.name)
         name = path if out else settings.name
-        print(json.dumps({"model": str(path)}) if as_json else f"{path}: segment with --model {name}")
+        use = f"segment with --model {name}" if knows_classes else f"prompt with --model {name}"
+        print(json.dumps({"model": str(path)}) if as_json else f"{path}: {use}")
         return
     if not isinstance(settings, TrainSettings):
         raise SettingsError("--folds is for models that know classes; leave it out.")
