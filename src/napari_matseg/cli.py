@@ -245,12 +245,9 @@ def info(
 ) -> None:
     """Print what is known of a micrograph: size, pixel size, data bar, instrument."""
     from napari_matseg.core.facts import facts
-    from napari_matseg.core.label_files import find_labels_info
     from napari_matseg.core.read import read
 
     micrograph = read(image)
-    if micrograph.data_bar_from == "picture" and find_labels_info(image) != (None, None):
-        micrograph = read(image, find_bar=False)  # a class at an edge looks like a bar
     if as_json:
         known = {"file": str(image), **micrograph.describe()}
         print(json.dumps(known | {"vendor": micrograph.vendor, "metadata": micrograph.metadata}, indent=2))

@@ -24,7 +24,7 @@ from napari_matseg._napari.batch_table import QueueModel
 from napari_matseg._napari.batch_words import counted, files
 from napari_matseg._napari.docks import Dock
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.parts import ERROR_COLOUR, FLAG_COLOUR, Scroll
+from napari_matseg._napari.parts import FLAG_COLOUR, Scroll, in_red
 from napari_matseg._napari.run_bar import duration
 from napari_matseg.core.progress import Progress
 from napari_matseg.errors import MatsegError
@@ -183,7 +183,7 @@ class BatchWidget(Dock):
 
     def _on_not_found(self, text: str) -> None:
         self.model.fill([], keep=False)
-        self.form.say_found(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+        self.form.say_found(in_red(text))
 
     def _on_finding_ended(self) -> None:
         self._show_places()

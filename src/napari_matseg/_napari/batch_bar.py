@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_matseg._napari.parts import ERROR_COLOUR, text_label
+from napari_matseg._napari.parts import in_red, text_label
 from napari_matseg._napari.run_bar import duration
 
 START_TIP = "Does what is not there yet. What failed before, and is still the same, is left to Retry failed."
@@ -81,7 +79,7 @@ class BatchBar(QWidget):
 
     def fail(self, text: str) -> None:
         """Show an error, as plain text."""
-        self.say(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+        self.say(in_red(text))
 
     def _show(self, *, running: bool) -> None:
         self.start_button.setEnabled(not running)

@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
 
 from napari_matseg._napari.batch_words import in_words
-from napari_matseg._napari.parts import ERROR_COLOUR, shrink, text_label
+from napari_matseg._napari.parts import in_red, shrink, text_label
 from napari_matseg.errors import MatsegError, SettingsError
 from napari_matseg.settings import Recipe, read_recipe
 
@@ -85,7 +85,7 @@ class RecipeChoice(QWidget):
         try:
             self.about.setText(escape(in_words(self.recipe())))
         except MatsegError as error:
-            self.about.setText(f'<span style="color: {ERROR_COLOUR}">{escape(str(error))}</span>')
+            self.about.setText(in_red(str(error)))
 
     def _place(self, chosen: str | Path) -> int:
         return next((i for i in range(self.choice.count()) if self.choice.itemData(i) == chosen), -1)

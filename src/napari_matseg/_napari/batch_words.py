@@ -1,4 +1,4 @@
-"""What a batch says: its recipe in a sentence, its states, times and results in words."""
+"""What a batch says: its recipe in a sentence, its states and results in words."""
 
 from __future__ import annotations
 

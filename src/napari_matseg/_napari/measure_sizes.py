@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QGridLayout, QVBoxLayout, 
 
 from napari_matseg._napari.frames import cell
 from napari_matseg._napari.measure_result import Result
-from napari_matseg._napari.parts import ERROR_COLOUR, shrink
+from napari_matseg._napari.parts import in_red, shrink
 from napari_matseg._napari.plots import PlotPane
 from napari_matseg.core.figures.sizes import size_figure
 from napari_matseg.core.measure.sizes import Sizes, pool
@@ -144,7 +144,7 @@ class SizesTab(QWidget):
                 return
             plot = size_figure(list(groups.values()), list(groups), by=by, log=self.axis.currentData())
         except MatsegError as error:
-            self.pane.show_plot(None, f'<span style="color: {ERROR_COLOUR}">{escape(str(error))}</span>')
+            self.pane.show_plot(None, in_red(str(error)))
             return
         self.pane.show_plot(plot, in_words(together, by))
 

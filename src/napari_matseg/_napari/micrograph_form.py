@@ -7,7 +7,7 @@ from html import escape
 from qtpy.QtWidgets import QGridLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.facts_table import FactsTable
-from napari_matseg._napari.parts import ERROR_COLOUR, FLAG_COLOUR, Form, LayerChoice, shrink, text_label
+from napari_matseg._napari.parts import FLAG_COLOUR, Form, LayerChoice, in_red, shrink, text_label
 from napari_matseg.core.facts import UNKNOWN, bar_text, size_text
 from napari_matseg.core.micrograph import Micrograph
 
@@ -98,7 +98,7 @@ class MicrographForm(QWidget):
 
     def fail(self, text: str) -> None:
         """Show an error, as plain text."""
-        self.say(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+        self.say(in_red(text))
 
 
 def _field(example: str, tip: str) -> QLineEdit:

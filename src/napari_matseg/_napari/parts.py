@@ -165,6 +165,11 @@ def shrink(choice: QComboBox) -> QComboBox:
     return choice
 
 
+def in_red(text: str) -> str:
+    """Give an error, plain text, as rich text."""
+    return f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>'
+
+
 def text_label() -> QLabel:
     """Make a label of several lines that can be copied from."""
     label = QLabel()

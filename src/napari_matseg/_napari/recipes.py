@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.layers import KEY, micrograph_from_layer, record_of
-from napari_matseg._napari.parts import ERROR_COLOUR, text_label
+from napari_matseg._napari.parts import in_red, text_label
 from napari_matseg._napari.saving import ask_file
 from napari_matseg.core.recipes import write_recipe
 from napari_matseg.errors import InputError, MatsegError, SettingsError
@@ -76,7 +76,7 @@ class RecipeBar(QWidget):
             if file is not None:
                 self.save(file)
         except MatsegError as error:
-            self._say(f'<span style="color: {ERROR_COLOUR}">{escape(str(error))}</span>')
+            self._say(in_red(str(error)))
 
     def _say(self, html: str) -> None:
         self.message.setText(html)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from html import escape
 
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.parts import ERROR_COLOUR, text_label
+from napari_matseg._napari.parts import in_red, text_label
 from napari_matseg.core.progress import Progress
 
 CANCELLED = "Cancelled; nothing was changed."
@@ -88,7 +87,7 @@ class RunBar(QWidget):
 
     def fail(self, text: str) -> None:
         """Show an error, as plain text."""
-        self.say(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+        self.say(in_red(text))
 
     def _show_running(self, running: bool) -> None:
         self.run_button.setEnabled(not running)

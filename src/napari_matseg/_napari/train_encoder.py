@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QVB
 
 from napari_matseg._napari.jobs import Job
 from napari_matseg._napari.models import BROWSE, NONE, load_torch
-from napari_matseg._napari.parts import ERROR_COLOUR, shrink, text_label
+from napari_matseg._napari.parts import in_red, shrink, text_label
 from napari_matseg.core.encoders.sources import (
     PRETRAININGS,
     PURPOSES,
@@ -165,5 +165,5 @@ class EncoderWeights(QWidget):
         reason, self._reason = self._reason, ""
         self._show()
         if reason:
-            self.about.setText(f'<span style="color:{ERROR_COLOUR}">{escape(reason)}</span>')
+            self.about.setText(in_red(reason))
         self.changed.emit()

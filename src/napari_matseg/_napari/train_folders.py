@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_matseg._napari.jobs import Job
-from napari_matseg._napari.parts import ERROR_COLOUR, Form, text_label
+from napari_matseg._napari.parts import Form, in_red, text_label
 from napari_matseg._napari.train_data import SHARE, FromFolders, say_held_out
 from napari_matseg.core.train_folders import Folders, look_into
 from napari_matseg.errors import InputError
@@ -104,7 +103,7 @@ class FolderPairs(QWidget):
         self.changed.emit()
 
     def _fail(self, text: str) -> None:
-        self.note.setText(f'<span style="color: {ERROR_COLOUR}">{escape(text)}</span>')
+        self.note.setText(in_red(text))
 
     def _on_ended(self) -> None:
         if self._again:

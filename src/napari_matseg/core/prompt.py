@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_matseg.core.sam.weights import PromptableModel
 
 RECENT = 12
-"""Windows whose embeddings are kept in memory, of some 14 MB each; others are found on disk."""
+"""Windows whose embeddings are kept in memory, of some 14 MB for each view; others are found on disk."""
 AHEAD = 64
 """Windows that are embedded before they are needed, at most."""
 TURN_S = 0.005

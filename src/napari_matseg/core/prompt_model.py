@@ -11,8 +11,8 @@ from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
 from napari_matseg.core.objects import ObjectMask
 from napari_matseg.core.sam.one_piece import fill_box, keep_piece
-from napari_matseg.core.sam.views import VIEWS, average, mirror_pixels, mirror_prompts
-from napari_matseg.core.windows import CLOSELY, ONCE
+from napari_matseg.core.sam.views import VIEWS, mirror_pixels, mirror_prompts, mirror_scores
+from napari_matseg.core.windows import CELL, CLOSELY, ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Views = tuple[PreparedImage, ...]
 
-CELL = 4
-"""Pixels of the frame for one cell of the decoder's masks."""
 SURE = 8.0
 """Score inside a label that is to be refined, and minus that outside."""
 MOST = 60000.0
@@ -205,16 +203,22 @@ class PromptModel:
         return answers
 
     def _decode(self, prepared: Views, batch: PromptBatch, input_hw: tuple[int, int]) -> Decoded:
-        """Answer prompts by the mean over some views."""
+        """Answer prompts by the mean over the first views, of as many as are given."""
+        import torch
+
         from napari_matseg.core.sam.drawn import with_drawing
 
-        answers = []
-        for image, view in zip(prepared, self._views, strict=False):
+        answers, scores = [], []
+        for image, view in zip(prepared, self._views[: len(prepared)], strict=True):
             seen = mirror_prompts(batch, input_hw, view)
             if self._is_compact:
                 seen = with_drawing(self._sam.image_encoder, image, seen)
             answers.append(self._decoder.decode(image, seen, input_hw))
-        return average(answers, input_hw, self._views)
+            scores.append(mirror_scores(answers[-1].scores, input_hw, view))
+        if len(answers) == 1:
+            return answers[0]
+        iou = torch.stack([one.iou for one in answers]).mean(dim=0)
+        return self._decoder.describe(torch.stack(scores).mean(dim=0), iou, input_hw)
 
     def _in_one_piece(self, scores: Tensor, prompt: Prompt, window: Window) -> Tensor:
         """Use what the small model does not know: an object hangs together, and fills its box."""

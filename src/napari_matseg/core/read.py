@@ -74,7 +74,15 @@ def read(path: str | Path, *, find_bar: bool = True, pixel_size_nm: float | None
         return replace(micrograph, data_bar=None, data_bar_from=None)
     if micrograph.data_bar is not None:
         return micrograph if micrograph.data_bar_from else replace(micrograph, data_bar_from="record")
-    return with_data_bar(micrograph) if find_bar else micrograph
+    found = with_data_bar(micrograph) if find_bar else micrograph
+    # A class at the edge of labels looks like a bar.
+    return micrograph if found.data_bar is not None and _are_labels(micrograph.source) else found
+
+
+def _are_labels(path: Path | None) -> bool:
+    from napari_matseg.core.label_files import find_labels_info
+
+    return find_labels_info(path) != (None, None)
 
 
 def _read(path: Path) -> Micrograph:

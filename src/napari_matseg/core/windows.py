@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+CELL = 4
+"""Pixels of the frame for one cell of the decoder's masks."""
 SPARE = 1.5
 """A scale is left out where the whole micrograph is less than so many times as long as a window."""
 STEP = 0.5

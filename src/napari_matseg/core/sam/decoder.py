@@ -27,8 +27,6 @@ Choice = Literal["best", "part", "particle", "agglomerate"]
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 """Of the image's cells, one copy for each prompt of a chunk; a few times this is needed at once."""
 MOST_IN_CHUNK = 256
-CELL = 4
-"""Pixels of the frame for one score."""
 STABILITY_OFFSET = 1.0  # logits; as segment-anything's automatic mask generator
 
 
@@ -97,21 +95,6 @@ class Decoded:
     iou: Tensor
     area: Tensor
     stability: Tensor
-
-
-def describe(scores: Tensor, iou: Tensor, input_hw: tuple[int, int]) -> Decoded:
-    """Add to scores what they say in the part of the frame that the image fills.
-
-    Parameters
-    ----------
-    scores : Tensor, shape (prompts, 4, 4 h, 4 w), float32
-    iou : Tensor, shape (prompts, 4), float32
-    input_hw : tuple of int
-        Height and width in px of that part.
-    """
-    rows, columns = (-(-length // CELL) for length in input_hw)
-    area, stability = _statistics(scores[..., :rows, :columns])
-    return Decoded(scores, iou, area, stability)
 
 
 def choose(
@@ -262,7 +245,16 @@ class FastDecoder:
             for start in range(0, len(batch), self.chunk):
                 part = slice(start, start + self.chunk)
                 iou[part] = self._decode_chunk(image, batch[part], scores[part])
-            return describe(scores, iou, input_hw)
+            return self.describe(scores, iou, input_hw)
+
+    def describe(self, scores: Tensor, iou: Tensor, input_hw: tuple[int, int]) -> Decoded:
+        """Add to scores what they say in the part of the frame that the image fills; for `decode`, and means of it."""
+        frame = self._prompt_encoder.input_image_size
+        rows, columns = (
+            -(-length * cells // side) for length, cells, side in zip(input_hw, scores.shape[-2:], frame, strict=True)
+        )
+        area, stability = _statistics(scores[..., :rows, :columns])
+        return Decoded(scores, iou, area, stability)
 
     def _decode_chunk(self, image: PreparedImage, batch: PromptBatch, scores: Tensor) -> Tensor:
         """Write the scores of some prompts, and return the predicted IoU."""

@@ -1,4 +1,4 @@
-"""An image asked about more than once, each time mirrored in another way, and the answers averaged.
+"""An image as it looks mirrored, for models that are asked about it more than once and whose answers are averaged.
 
 What a network takes for an edge depends a little on which way round it sees it, and the mean of its answers is better
 than any of them (test-time augmentation; Krizhevsky et al. 2012, doi 10.1145/3065386, section 4.1).
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from napari_matseg.core.windows import CELL
 
+if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_matseg.core.sam.decoder import Decoded, PromptBatch
+    from napari_matseg.core.sam.decoder import PromptBatch
 
 VIEWS = ((False, False), (False, True), (True, False), (True, True))
 """Whether top and bottom, and left and right, change places."""
-ALIGN, CELL = 16, 4
-"""Pixels of the frame for a cell of the embedding, and for one of the scores."""
+ALIGN = 16
+"""Pixels of the frame for a cell of the embedding."""
 
 View = tuple[bool, bool]
 
@@ -87,32 +87,6 @@ def mirror_scores(scores: Tensor, input_hw: tuple[int, int], view: View) -> Tens
     mirrored = scores.clone()
     mirrored[..., :rows, :columns] = scores[..., :rows, :columns].flip(axes)
     return mirrored
-
-
-def average(answers: Sequence[Decoded], input_hw: tuple[int, int], views: Sequence[View]) -> Decoded:
-    """Average the answers of several views.
-
-    Parameters
-    ----------
-    answers : sequence of Decoded
-    input_hw : (int, int)
-    views : sequence of (bool, bool)
-        That each is of, and perhaps more.
-
-    Returns
-    -------
-    Decoded
-        As of the first view, with the means of scores and predicted IoU.
-    """
-    import torch
-
-    from napari_matseg.core.sam.decoder import describe
-
-    if len(answers) == 1:
-        return answers[0]
-    views = views[: len(answers)]
-    scores = [mirror_scores(one.scores, input_hw, view) for one, view in zip(answers, views, strict=True)]
-    return describe(torch.stack(scores).mean(dim=0), torch.stack([one.iou for one in answers]).mean(dim=0), input_hw)
 
 
 def _whole(length: int) -> int:
