@@ -1,6 +1,7 @@
 """Accuracy of a promptable model: mean IoU per particle on micrographs with truth.
 
     python benchmarks/prompt_accuracy.py DATA [--model compact] [--split test] [--limit N] [--views 1] [--clicks 3]
+        [--no-refine]
 
 DATA holds emps/images, emps/labels and emps/test.txt (EMPS, MIT licence, doi 10.1021/acs.jcim.0c01455). Every particle
 of every image is asked for by itself: by one click at its centre (the pixel farthest from its edge), by three clicks
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--choice", default="best")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--clicks", type=int, default=CLICKS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -61,6 +63,7 @@ def main() -> None:
         choice=arguments.choice,
         precision=arguments.precision,
         views=arguments.views,
+        refine=arguments.refine,
         cache_gb=0,
         device="cpu",
     )

@@ -27,6 +27,8 @@ from napari_matseg.core.checkpoints import load_model, read_card
 from napari_matseg.core.data_bar import find_data_bar
 from napari_matseg.core.evaluate import evaluate
 from napari_matseg.core.label_files import write_labels
+from napari_matseg.core.refine import train as refine_train
+from napari_matseg.core.refine.files import find_refiner
 from napari_matseg.core.sam.weights import available_promptable
 from napari_matseg.core.synthetic import write_demo
 from napari_matseg.core.train import TrainProgress, train_steps
@@ -462,6 +464,31 @@ class TestTrain:
         assert out.endswith("prompt with --model mine\n")
         assert available_promptable()["mine"] == tmp_path / "models" / "promptable" / "mine.safetensors"
         assert "mine" not in checkpoints.available()
+
+    def test_refiner_goes_to_the_refiners(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("mine.yaml").write_text(
+            "name: mine\nrefines: mine\nsources:\n"
+            "- {share: 1.0, data: {images: a, truth: b, train: [c], instances: true}}\n"
+        )
+
+        def train(settings: Any, data: Path, out: Path, **_: Any) -> Generator[TrainProgress, None, Path]:
+            out.mkdir(parents=True)
+            shutil.copy(find_refiner("compact") or "", out / "mine.safetensors")
+            yield TrainProgress(1, 1, "training", 0.0)
+            return out / "mine.safetensors"
+
+        monkeypatch.setattr(refine_train, "refine_train_steps", train)
+        status, out, _ = run("train", "mine.yaml")
+        assert status == 0
+        assert "draws the answers of the promptable model mine again" in out
+        assert find_refiner("mine") == tmp_path / "models" / "refiners" / "mine.safetensors"
+
+    def test_promptable_model_is_described_with_its_refiner(self, run: Run) -> None:
+        _, out, _ = run("models", "compact")
+        assert "# compact" in out
+        assert "# Refiner of compact" in out
+        _, out, _ = run("models", "compact", "--json")
+        assert json.loads(out)["refiner"]["refines"] == "compact"
 
     @pytest.mark.parametrize(("options", "first"), [((), 2), (("--fresh",), 1)])
     def test_goes_on_where_it_was(

@@ -11,6 +11,7 @@ import yaml
 from napari_matseg import settings
 from napari_matseg.cli import app
 from napari_matseg.core.checkpoints import ModelCard, read_card
+from napari_matseg.core.refine.files import find_refiner, read_refiner_card
 from napari_matseg.core.sam.weights import available_promptable, read_promptable_card
 
 ROOT = Path(__file__).parents[1]
@@ -227,14 +228,33 @@ def test_figures_are_those_of_the_cards(name: str) -> None:
 
 
 def test_figures_of_the_promptable_model_are_those_of_its_card() -> None:
-    card = read_promptable_card(available_promptable()["compact"])
-    assert card is not None
+    promptable, path = read_promptable_card(available_promptable()["compact"]), find_refiner("compact")
+    assert promptable is not None
+    assert path is not None
+    card = read_refiner_card(path)
+    assert card.refines_sha256 == promptable.weights_sha256
     page, readme = section_of(DOCS / "points.md", "compact"), text_of(ROOT / "README.md")
     found = card.accuracy["EMPS test"]
     for kind in ("1 click", "box"):
         assert f"**{found[kind]:.4f}**" in page
         assert f"**{found[kind]:.4f}**" in readme
-    assert all(f"{value:.4f}" in page for figures in card.accuracy.values() for value in figures.values())
+    tested = [
+        card.accuracy["EMPS test"],
+        card.accuracy["EMPS test, mean over images"],
+        promptable.accuracy["EMPS test"],
+    ]
+    assert all(f"{value:.4f}" in page for figures in tested for value in figures.values())
+
+
+def test_cards_lie_beside_the_models() -> None:
+    """As the models have them."""
+    models = ROOT / "src" / "napari_matseg" / "models"
+    promptable, refiner = models / "promptable" / "compact.safetensors", models / "refiners" / "compact.safetensors"
+    card = read_promptable_card(promptable)
+    assert card is not None
+    assert promptable.with_suffix(".md").read_text() == card.to_markdown()
+    assert refiner.with_suffix(".md").read_text() == read_refiner_card(refiner).to_markdown()
+    assert promptable.stat().st_size + refiner.stat().st_size <= 25_000_000
 
 
 def test_readme_tests_as_the_pipeline_does() -> None:

@@ -41,6 +41,7 @@ NETWORKS = {
         *("mix_transformer", "networks", "tokens", "vit_adapter"),
         *("prompt_check", "prompt_losses", "prompt_train", "sam.compact", "sam.tiny_vit"),
         *("exporting.onnx_network", "shared_norm"),
+        *("refine.network", "refine.train"),
         *(f"staged.{name}" for name in ("describe", "layers", "merge", "ops", "reader", "resizing")),
         *(f"staged.{name}" for name in ("run", "shelf", "stages", "totals", "trace")),
     )

@@ -17,7 +17,7 @@ from napari_matseg.settings import (
     load_recipe,
 )
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 CLASSES = [{"name": "matrix", "colour": [0, 0, 0]}, {"name": "pore", "colour": [255, 0, 0]}]
 DATA = {"images": "images", "truth": "truth", "train": ["a"]}
 RECIPE: dict[str, Any] = {"name": "test", "classes": CLASSES, "data": DATA}
@@ -34,7 +34,7 @@ def every_kind(of: type[Settings] = Settings) -> list[type[Settings]]:
     return [kind for child in of.__subclasses__() for kind in (child, *every_kind(child))]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recipes_in_the_repository_are_valid(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
@@ -55,7 +55,7 @@ def test_settings_cannot_be_changed() -> None:
         settings.model = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_settings_are_their_own_record(path: Path) -> None:
     settings = load_recipe(path)
     assert type(settings).model_validate_json(settings.model_dump_json()) == settings

@@ -193,6 +193,7 @@ def models(
 ) -> None:
     """List the models, describe one, or download one."""
     from napari_matseg.core.checkpoints import available, read_card, user_folder
+    from napari_matseg.core.refine.files import find_refiner, read_refiner_card
     from napari_matseg.core.sam.weights import available_promptable, read_promptable_card
     from napari_matseg.core.sam.zoo import ZOO, fetch
 
@@ -210,7 +211,15 @@ def models(
             print(ZOO[name].describe(name))
             return
         described = card or read_card(name)
-        print(described.model_dump_json(indent=2) if as_json else described.to_markdown())
+        refiner = find_refiner(name) if card is not None and card.layout.encoder == "compact" else None
+        drawn_by = None if refiner is None else read_refiner_card(refiner)
+        if as_json:
+            more = {} if drawn_by is None else {"refiner": drawn_by.model_dump(mode="json")}
+            print(json.dumps(described.model_dump(mode="json") | more, indent=2))
+        else:
+            print(
+                described.to_markdown() if drawn_by is None else f"{described.to_markdown()}\n{drawn_by.to_markdown()}"
+            )
         return
     cards: dict[str, Any] = {}
     lines = ["To segment with:"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.folds import CrossValidation
     from napari_matseg.core.train import TrainProgress
-    from napari_matseg.settings import PromptTrainSettings, TrainSettings
+    from napari_matseg.settings import Training
 
 T = TypeVar("T")
 IDLE = 0.1  # share of the time that a GPU may wait for its crops before something is said
@@ -47,12 +47,13 @@ def train(
     """Train a model; a training that was interrupted goes on where it was."""
     from napari_matseg.core.checkpoints import user_folder
     from napari_matseg.core.ranks import Ranks
+    from napari_matseg.core.refine.files import refiner_folder
     from napari_matseg.core.sam.zoo import promptable_folder
-    from napari_matseg.settings import TrainSettings, load_recipe
+    from napari_matseg.settings import PromptTrainSettings, RefineTrainSettings, TrainSettings, load_recipe
 
     settings = load_recipe(recipe)
-    knows_classes = isinstance(settings, TrainSettings)
-    folder, target = data or recipe.parent, out or (user_folder() if knows_classes else promptable_folder())
+    homes = {TrainSettings: user_folder, PromptTrainSettings: promptable_folder, RefineTrainSettings: refiner_folder}
+    folder, target = data or recipe.parent, out or homes[type(settings)]()
     if folds is None:
         if final:
             raise SettingsError("--final goes with --folds; give both, or neither.")
@@ -65,7 +66,7 @@ def train(
             return
         path = show(work, settings.name)
         name = path if out else settings.name
-        use = f"segment with --model {name}" if knows_classes else f"prompt with --model {name}"
+        use = _use(settings, name)
         print(json.dumps({"model": str(path)}) if as_json else f"{path}: {use}")
         return
     if not isinstance(settings, TrainSettings):
@@ -79,6 +80,17 @@ def train(
     print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
 
 
+def _use(settings: Training, name: str | Path) -> str:
+    """Say what to do with a model."""
+    from napari_matseg.settings import RefineTrainSettings, TrainSettings
+
+    if isinstance(settings, TrainSettings):
+        return f"segment with --model {name}"
+    if isinstance(settings, RefineTrainSettings):
+        return f"draws the answers of the promptable model {settings.name} again, if it is with your own refiners"
+    return f"prompt with --model {name}"
+
+
 def _lines(found: CrossValidation) -> list[str]:
     """Say what a cross-validation came to, and of which images."""
     lines = [f"fold {number}, validated on: {', '.join(fold)}" for number, fold in enumerate(found.folds, start=1)]
@@ -90,7 +102,7 @@ def _lines(found: CrossValidation) -> list[str]:
     return lines
 
 
-def _workers(settings: TrainSettings | PromptTrainSettings, asked: int | None) -> int:
+def _workers(settings: Training, asked: int | None) -> int:
     """How many processes are to make crops."""
     from napari_matseg.core.devices import choose_device
     from napari_matseg.core.ranks import Ranks
@@ -102,9 +114,7 @@ def _workers(settings: TrainSettings | PromptTrainSettings, asked: int | None) -
     return choose_workers(choose_device(ranks.device(settings.device)), ranks.size)
 
 
-def _watched(
-    work: Generator[TrainProgress, None, T], settings: TrainSettings | PromptTrainSettings
-) -> Generator[TrainProgress, None, T]:
+def _watched(work: Generator[TrainProgress, None, T], settings: Training) -> Generator[TrainProgress, None, T]:
     """Say at the end if a GPU had to wait."""
     from napari_matseg.core.devices import choose_device
 

@@ -30,7 +30,15 @@ from napari_matseg.core.progress import Arrived, Progress, finish, of_planes
 from napari_matseg.core.provenance import describe_image, describe_model, describe_run
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.errors import SettingsError
-from napari_matseg.settings import ClassSpec, PromptTrainSettings, SegmentSettings, TrainSettings, explain, load_recipe
+from napari_matseg.settings import (
+    ClassSpec,
+    RefineTrainSettings,
+    SegmentSettings,
+    Training,
+    TrainSettings,
+    explain,
+    load_recipe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -240,12 +248,12 @@ def _arriving(
         yield step
 
 
-def train(recipe: TrainSettings | PromptTrainSettings | str | Path, data: str | Path, out: str | Path) -> Path:
+def train(recipe: Training | str | Path, data: str | Path, out: str | Path) -> Path:
     """Train a model; see `train_steps`, of which this is the quiet form.
 
     Parameters
     ----------
-    recipe : TrainSettings, PromptTrainSettings, or path of a YAML file with their fields
+    recipe : TrainSettings, PromptTrainSettings, RefineTrainSettings, or path of a YAML file with their fields
     data : path
         Folder that the recipe's paths are relative to.
     out : path
@@ -300,13 +308,17 @@ def cross_validate(
 
 
 def train_steps(
-    settings: TrainSettings | PromptTrainSettings, data: Path, out: Path, *, resume: bool = True, workers: int = 0
+    settings: Training, data: Path, out: Path, *, resume: bool = True, workers: int = 0
 ) -> Generator[TrainProgress, None, Path]:
-    """Train what the settings are for: see `core.train.train_steps` and `core.prompt_train.prompt_train_steps`."""
+    """Train what the settings are for: a model that knows classes, one that takes prompts, or a refiner."""
     if isinstance(settings, TrainSettings):
         from napari_matseg.core import train
 
         return train.train_steps(settings, data, out, resume=resume, workers=workers)
+    if isinstance(settings, RefineTrainSettings):
+        from napari_matseg.core.refine.train import refine_train_steps
+
+        return refine_train_steps(settings, data, out, resume=resume)
     from napari_matseg.core.prompt_train import prompt_train_steps
 
     return prompt_train_steps(settings, data, out, resume=resume)

@@ -68,7 +68,7 @@ def test_with_all_views_a_mirrored_image_has_mirrored_answers(flip, tmp_path):
     store = EmbeddingStore(tmp_path, 0)
     model = PromptModel(load_promptable("compact"), torch.device("cpu"), torch.float32, store, views=4)
     window = Window(0, 0, 256, 256, model.frame)
-    settings = PromptSettings(one_piece=False, device="cpu")
+    settings = PromptSettings(one_piece=False, refine=False, device="cpu")
 
     def answer(pixels: np.ndarray, y: float, x: float) -> np.ndarray:
         prepared = model.prepare(PromptImage.of(Micrograph(pixels)), window)

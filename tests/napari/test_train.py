@@ -146,17 +146,21 @@ def test_from_painting_to_a_model_in_the_list(docked: TrainWidget, wait_for: Wai
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """The number of torch's threads, which other tests may have set in one thread only, changes the last bits."""
+def alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings compute alike in all threads: what other tests and libraries set in one changes the last bits."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    plain = core_train._train
+
+    def counted(*arguments: Any) -> Generator[core_train.TrainProgress, None, Path]:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        return (yield from plain(*arguments))
+
+    monkeypatch.setattr(core_train, "_train", counted)
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("alike")
 def test_recipe_makes_the_same_model(painted: TrainWidget, wait_for: Wait, tmp_path: Path) -> None:
     painted.run_bar.run_button.click()
     wait_for(painted)

@@ -68,7 +68,7 @@ def test_what_is_not_as_it_was_is_told(record, tmp_path, write_image):
         record,
         machine=old["machine"] | {"processor": "abacus", "gpu": "a large one"},
         versions=old["versions"] | {"numpy": "0.1", "gone": "2"},
-        model=old["model"] | {"weights_sha256": "another"},
+        model=old["model"] | {"weights_sha256": "another", "refiner_sha256": "one"},
         python="2.7",
     )
     found = replay(record, tmp_path / "again")
@@ -79,6 +79,7 @@ def test_what_is_not_as_it_was_is_told(record, tmp_path, write_image):
     for part in (
         "the input: its content is not what it was",
         "the model: tiny has other weights than tiny had",
+        "the model: tiny has another refiner than tiny had",
         "Python: 2.7 then, 3.",
         f"numpy: 0.1 then, {np.__version__} now",
         "gone: 2 then, none now",

@@ -17,6 +17,8 @@ BARELY = np.float16(2**-10)
 """Score of a pixel that cleaning gave to an object: another object that was found there has the stronger claim."""
 KNOWN = np.float16(6)
 """Score of a pixel that a label image says is the object's; as a probability, 0.998."""
+MOST = 60000.0
+"""Largest score; half precision ends a little above."""
 EIGHT = np.ones((3, 3), bool)
 
 

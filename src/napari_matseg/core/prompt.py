@@ -152,13 +152,15 @@ class PromptSession:
         """Say what identifies the model, in plain JSON types; nothing but its name before it is loaded."""
         if self._model is None:
             return {"name": self._settings.model}
-        loaded = self._model.loaded
+        loaded, refiner = self._model.loaded, self._model.refiner
+        redrawn = {"refiner_sha256": refiner.card.weights_sha256} if refiner and self._settings.refine else {}
         return {
             "name": loaded.name,
             "path": str(loaded.path),
             "weights_sha256": loaded.sha256,
             "device": str(self._model.device),
             "precision": str(self._model.dtype).removeprefix("torch."),
+            **redrawn,
         }
 
     def set_image(self, image: str | Path | np.ndarray | Micrograph, plane: int = 0) -> None:
@@ -291,15 +293,15 @@ class PromptSession:
             window = min(waiting, key=lambda one: (one.side, one.top, one.left))
             yield PromptProgress(len(found), total, "embedding")
             for batch in self._batches(opened, window, waiting.pop(window)):
-                new: dict[int, ObjectMask] = {}
+                settled: list[tuple[_Asked, ObjectMask]] = []
                 for asked, answer in self._answer(opened, window, batch):
                     box = bounding_box(answer) if answer.stability >= least_stability else None
                     onward = box and opened.windows.next(window, asked.aim, box, again=asked.again)
                     if onward:
                         waiting[onward].append(replace(asked, again=True))
                     else:
-                        answer = replace(answer, top=answer.top + opened.image.rows.start)
-                        new[asked.number] = clean(answer, opened.settings)
+                        settled.append((asked, answer))
+                new = self._settle(opened, settled, least_stability)
                 found |= new
                 yield PromptProgress(len(found), total, "segmenting", tuple(new.values()))
         if self.note:
@@ -325,6 +327,20 @@ class PromptSession:
             prompts = [asked.prompt for asked in batch]
             answers = opened.model.answer(prepared, window, prompts, opened.settings, opened.area_px)
         return list(zip(batch, answers, strict=True))
+
+    def _settle(
+        self, opened: _Open, settled: list[tuple[_Asked, ObjectMask]], least_stability: float
+    ) -> dict[int, ObjectMask]:
+        """Draw final answers that are stable again, clean all, and move them into the plane."""
+        found = {asked.number: answer for asked, answer in settled}
+        again = [(asked, answer) for asked, answer in settled if answer.stability >= least_stability]
+        with self._lock:
+            redrawn = opened.model.redraw(
+                opened.image, [asked.prompt for asked, _ in again], [answer for _, answer in again], opened.settings
+            )
+        found |= {asked.number: answer for (asked, _), answer in zip(again, redrawn, strict=True)}
+        top = opened.image.rows.start
+        return {number: clean(replace(one, top=one.top + top), opened.settings) for number, one in found.items()}
 
     def _prepared(self, opened: _Open, window: Window) -> Views:
         """Embed a window of the image, unless that was done; the lock is held."""

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from napari_matseg.core.prompt_data import bounding_box, deepest_pixel
-from napari_matseg.core.prompt_examples import LIMIT
-from napari_matseg.core.sam.compact import HALF_RANGE
+from napari_matseg.core.prompt_image import HALF_RANGE, LIMIT
 from napari_matseg.core.sam.drawn import draw_prompts
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from skimage.segmentation import relabel_sequential
 
 from napari_matseg.core import synthetic
 from napari_matseg.core.augment import change_grey, crop_map
-from napari_matseg.core.prompt_examples import LIMIT, PromptExample
+from napari_matseg.core.prompt_examples import PromptExample
+from napari_matseg.core.prompt_image import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from napari_matseg.core.dataset import check_shape, files_of, read_gapless, split
 from napari_matseg.core.normalise import grey_scale
+from napari_matseg.core.prompt_image import LIMIT
 from napari_matseg.core.read import read
 from napari_matseg.core.truth import read_truth
 from napari_matseg.errors import SettingsError
@@ -17,9 +18,8 @@ from napari_matseg.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_matseg.settings import PromptSource, PromptTrainSettings
+    from napari_matseg.settings import PromptSource, TaughtByPrompts
 
-LIMIT = 1.25  # of normalised grey; what the 8 bits of segment-anything's input hold
 SMALLEST_PIECE = 20  # px; smaller connected pieces of a class are taken for slips of the annotator
 
 
@@ -47,13 +47,13 @@ class PromptExample:
 
 
 def load_sources(
-    settings: PromptTrainSettings, folder: Path
+    settings: TaughtByPrompts, folder: Path
 ) -> tuple[list[tuple[float, list[PromptExample]]], list[PromptExample]]:
     """Read what the settings name.
 
     Parameters
     ----------
-    settings : PromptTrainSettings
+    settings : TaughtByPrompts
     folder : Path
         What the paths in the settings are relative to.
 

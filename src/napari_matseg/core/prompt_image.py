@@ -18,6 +18,8 @@ LIMIT = 1.25
 """Of normalised grey; what lies outside is black or white."""
 HALF_RANGE = 255 / 2 / LIMIT
 """Grey values of 255 for one unit of normalised grey."""
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Of red, green and blue: ITU-R BT.709."""
 BAND = 1 << 22
 """Pixels that are normalised at once."""
 
@@ -77,16 +79,49 @@ class PromptImage:
         """
         from PIL import Image
 
-        rows, columns = window.slices
-        shape = (window.height, window.width, *((3,) if self.micrograph.is_colour else ()))
-        image = np.empty(shape, dtype=np.uint8)
-        step = max(1, BAND // window.width)
-        for start in range(0, window.height, step):
-            stop = min(start + step, window.height)
-            band = slice(self.rows.start + rows.start + start, self.rows.start + rows.start + stop)
-            image[start:stop] = self._to_bytes(_read(self.micrograph, self.plane, band, columns))
+        image = self._read_bytes(*window.slices)
         height, width = window.input_shape
         return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def grey_of(self, top: int, left: int, side: int, to: int) -> np.ndarray:
+        """Cut a square out, resize it, and take colours for the grey that they look like.
+
+        Parameters
+        ----------
+        top, left, side : int
+            In pixels of the rows without the data bar; part of the square must lie in them, and the last pixels are
+            repeated for the rest.
+        to : int
+            Side in pixels that it is resized to, linearly, with antialiasing.
+
+        Returns
+        -------
+        array, shape (to, to), float32
+            From -1.25 for black to 1.25 for white.
+        """
+        from PIL import Image
+
+        spans, missing = [], []
+        for start, length in zip((top, left), self.shape_yx, strict=True):
+            first, stop = max(start, 0), min(start + side, length)
+            spans.append(slice(first, stop))
+            missing.append((first - start, start + side - stop))
+        levels = self._read_bytes(*spans)
+        padded = np.pad(levels, [*missing, *[(0, 0)] * (levels.ndim - 2)], mode="edge")
+        resized = np.asarray(Image.fromarray(padded).resize((to, to), Image.Resampling.BILINEAR), dtype=np.float32)
+        grey = resized if resized.ndim == 2 else resized @ np.array(LUMINANCE, dtype=np.float32)
+        return (grey - np.float32(255 / 2)) / np.float32(HALF_RANGE)
+
+    def _read_bytes(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read part of the rows without the data bar, band by band, as 8 bits of grey or colour."""
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        image = np.empty((height, width, *((3,) if self.micrograph.is_colour else ())), dtype=np.uint8)
+        step = max(1, BAND // width)
+        for start in range(0, height, step):
+            stop = min(start + step, height)
+            band = slice(self.rows.start + rows.start + start, self.rows.start + rows.start + stop)
+            image[start:stop] = self._to_bytes(_read(self.micrograph, self.plane, band, columns))
+        return image
 
     def _to_bytes(self, pixels: np.ndarray) -> np.ndarray:
         """Normalise grey values, of any shape."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
-from napari_matseg.core.objects import ObjectMask
+from napari_matseg.core.objects import MOST, ObjectMask
+from napari_matseg.core.refine.redraw import Redrawer
 from napari_matseg.core.sam.one_piece import fill_box, keep_piece
 from napari_matseg.core.sam.views import VIEWS, mirror_pixels, mirror_prompts, mirror_scores
 from napari_matseg.core.windows import CELL, CLOSELY, ONCE
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.prompt_image import PromptImage
     from napari_matseg.core.prompts import Prompt
+    from napari_matseg.core.refine.files import LoadedRefiner
     from napari_matseg.core.sam.decoder import Decoded, PreparedImage, PromptBatch
     from napari_matseg.core.sam.weights import PromptableModel
     from napari_matseg.core.windows import Look, Window
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
 
 SURE = 8.0
 """Score inside a label that is to be refined, and minus that outside."""
-MOST = 60000.0
-"""Largest score; half precision ends a little above."""
 
 
 class PromptModel:
@@ -47,6 +48,8 @@ class PromptModel:
     store : EmbeddingStore
     views : int
         How often it is asked; see `PromptSettings.views`.
+    refiner : LoadedRefiner, optional
+        That draws its answers again.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class PromptModel:
         dtype: torch.dtype,
         store: EmbeddingStore,
         views: int = 1,
+        refiner: LoadedRefiner | None = None,
     ) -> None:
         from napari_matseg.core.sam.decoder import FastDecoder
         from napari_matseg.core.sam.encoder import FastEncoder
@@ -69,6 +73,8 @@ class PromptModel:
         self._decoder = FastDecoder(self._sam, dtype)
         self._store = store
         self._views = VIEWS[:views]
+        self.refiner = refiner
+        self._redrawer = None if refiner is None else Redrawer(refiner.network, device, dtype, views)
 
     @classmethod
     def load(cls, settings: PromptSettings, loaded: PromptableModel | None = None) -> PromptModel:
@@ -83,6 +89,7 @@ class PromptModel:
         """
         import torch
 
+        from napari_matseg.core.refine.files import find_refiner, load_refiner
         from napari_matseg.core.sam.weights import load_promptable
 
         device = choose_device(settings.device)
@@ -90,7 +97,10 @@ class PromptModel:
         # The networks were trained without half precision in mind, and exceed its range.
         dtype = torch.float32 if dtype == torch.float16 else dtype
         store = EmbeddingStore(cache_folder(), int(settings.cache_gb * 2**30))
-        return cls(loaded or load_promptable(settings.model, str(device)), device, dtype, store, settings.views)
+        loaded = loaded or load_promptable(settings.model, str(device))
+        path = find_refiner(loaded.name) if is_compact(loaded) else None
+        refiner = None if path is None else load_refiner(path, device)
+        return cls(loaded, device, dtype, store, settings.views, refiner)
 
     @property
     def frame(self) -> int:
@@ -104,7 +114,7 @@ class PromptModel:
 
     @property
     def _is_compact(self) -> bool:
-        return hasattr(self._sam.image_encoder, "guess_boxes")
+        return is_compact(self.loaded)
 
     @property
     def batch(self) -> int:
@@ -202,6 +212,27 @@ class PromptModel:
                 )
         return answers
 
+    def redraw(
+        self, image: PromptImage, prompts: Sequence[Prompt], answers: Sequence[ObjectMask], settings: PromptSettings
+    ) -> list[ObjectMask]:
+        """Let the refiner draw the objects of some answers again, where there is one for this model.
+
+        Parameters
+        ----------
+        image : PromptImage
+        prompts : sequence of Prompt
+            In pixels of the rows that are seen.
+        answers : sequence of ObjectMask
+            To each of them, in the same pixels.
+        settings : PromptSettings
+            Of which `choice`, `refine` and `one_piece` count.
+        """
+        # It was taught whole objects: parts and agglomerates it would undo.
+        if self._redrawer is None or not settings.refine or settings.choice != "best":
+            return list(answers)
+        asked = [replace(prompt, box_yx=_box(prompt)) for prompt in prompts]
+        return self._redrawer.redraw(image, asked, answers, one_piece=settings.one_piece)
+
     def _decode(self, prepared: Views, batch: PromptBatch, input_hw: tuple[int, int]) -> Decoded:
         """Answer prompts by the mean over the first views, of as many as are given."""
         import torch
@@ -258,6 +289,11 @@ class PromptModel:
             torch.tensor(boxes, dtype=torch.float32, device=self.device) if boxes else None,
             torch.from_numpy(np.stack(masks)).to(self.device) if masks else None,
         )
+
+
+def is_compact(loaded: PromptableModel) -> bool:
+    """Whether a model is of the small layout, which has helpers that others do without."""
+    return hasattr(loaded.sam.image_encoder, "guess_boxes")
 
 
 def structure(prompt: Prompt, window: Window) -> tuple[int, bool, bool]:

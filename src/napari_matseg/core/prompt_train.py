@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from torch import Tensor
 
-    from napari_matseg.settings import PromptTrainSettings
+    from napari_matseg.settings import PromptTrainSettings, RefineTrainSettings
 
 MAX_GRADIENT = 1.0  # norm beyond which gradients are scaled down
 MOST = 64  # crops of a step, so that a crop's number does not depend on the steps before
@@ -364,7 +364,7 @@ class _Prompts:
         return _Prompts(new_xy, new_polarity, self.boxes_xyxy, masks)
 
 
-def schedule(step: int, settings: PromptTrainSettings) -> float:
+def schedule(step: int, settings: PromptTrainSettings | RefineTrainSettings) -> float:
     """Share of the learning rate at a step: up in a line, down in a half cosine."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps

@@ -205,6 +205,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         yield "the points: their file is not what it was"
     if old["model"].get("weights_sha256") != new["model"].get("weights_sha256"):
         yield f"the model: {new['model']['name']} has other weights than {old['model']['name']} had"
+    if old["model"].get("refiner_sha256") != new["model"].get("refiner_sha256"):
+        yield f"the model: {new['model']['name']} has another refiner than {old['model']['name']} had"
     versions = {"Python": (old["python"], new["python"])}
     for package in old["versions"] | new["versions"]:
         versions[package] = old["versions"].get(package, "none"), new["versions"].get(package, "none")

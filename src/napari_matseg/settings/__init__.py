@@ -18,7 +18,7 @@ from napari_matseg.settings.base import (
     explain,
     make_settings,
 )
-from napari_matseg.settings.files import load_recipe
+from napari_matseg.settings.files import Training, load_recipe
 from napari_matseg.settings.measure import EvaluateSettings, MeasureSettings
 from napari_matseg.settings.network import (
     ENCODERS,
@@ -29,7 +29,13 @@ from napari_matseg.settings.network import (
     Upsampling,
 )
 from napari_matseg.settings.prompt import CentreSettings, EverythingSettings, PromptSettings
-from napari_matseg.settings.prompt_train import PromptSource, PromptStage, PromptTrainSettings
+from napari_matseg.settings.prompt_train import (
+    PromptSource,
+    PromptStage,
+    PromptTrainSettings,
+    RefineTrainSettings,
+    TaughtByPrompts,
+)
 from napari_matseg.settings.recipe import CleanSettings, OutputSettings, PromptStep, ReadSettings, Recipe
 from napari_matseg.settings.recipe_files import make_recipe, read_recipe, recipe_text
 from napari_matseg.settings.segment import SegmentSettings
@@ -69,9 +75,12 @@ __all__ = [
     "Rate",
     "ReadSettings",
     "Recipe",
+    "RefineTrainSettings",
     "SegmentSettings",
     "Settings",
+    "TaughtByPrompts",
     "TrainSettings",
+    "Training",
     "UncertaintySettings",
     "Upsampling",
     "ViewSettings",

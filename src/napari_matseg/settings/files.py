@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from napari_matseg.errors import SettingsError
 from napari_matseg.settings.base import explain
-from napari_matseg.settings.prompt_train import PromptTrainSettings
+from napari_matseg.settings.prompt_train import PromptTrainSettings, RefineTrainSettings
 from napari_matseg.settings.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -37,13 +37,18 @@ def read_mapping(path: Path, see: str) -> dict[str, Any]:
     return content
 
 
-def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
+Training = TrainSettings | PromptTrainSettings | RefineTrainSettings
+"""How a model is trained, of any kind."""
+
+
+def load_recipe(path: Path) -> Training:
     """Read a training recipe.
 
     Parameters
     ----------
     path : Path
-        A YAML file with the fields of `TrainSettings`, or, where it names `sources`, of `PromptTrainSettings`.
+        A YAML file with the fields of `TrainSettings`, or, where it names `sources`, of `PromptTrainSettings`, and
+        where it says what it `refines`, of `RefineTrainSettings`.
 
     Raises
     ------
@@ -51,7 +56,9 @@ def load_recipe(path: Path) -> TrainSettings | PromptTrainSettings:
         If the file is missing, is not YAML, or holds unknown keys or impossible values.
     """
     content = read_mapping(path, "the recipes in the documentation")
-    kind: type[TrainSettings | PromptTrainSettings] = PromptTrainSettings if "sources" in content else TrainSettings
+    kind: type[Training] = TrainSettings
+    if "sources" in content:
+        kind = RefineTrainSettings if "refines" in content else PromptTrainSettings
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -33,6 +33,9 @@ class PromptSettings(Settings):
     one_piece: bool = True
     """Let the small model's objects hang together and fill the box that was drawn round them, which it does not know by
     itself; the answers of other models stay as they are."""
+    refine: bool = True
+    """Let a second network, the refiner, draw the small model's objects again, each at a magnification that suits it;
+    what other models answer, parts and agglomerates stay as they are."""
     views: Literal[1, 2, 4] = 1
     """How often the model is asked, each time about the image mirrored in another way; the answers are averaged. More
     exact, in so many times the time, where a prompt has one answer."""

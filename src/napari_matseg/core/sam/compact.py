@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_matseg.core.architectures import build_network
+from napari_matseg.core.prompt_image import HALF_RANGE, LUMINANCE
 from napari_matseg.settings import ArchitectureSettings
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # segment-anything's own, which its Sam subtracts
 PIXEL_STD = (58.395, 57.12, 57.375)
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
-HALF_RANGE = 102.0  # grey values of 255 for one unit of the body's input
 SHRINK = 2
 FOLD = 2
 CELL = 8  # px of the body's input for one cell of the embedding

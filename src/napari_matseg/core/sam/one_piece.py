@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import ndimage
+
+if TYPE_CHECKING:
+    from napari_matseg.core.objects import ObjectMask
 
 EIGHT = np.ones((3, 3), bool)
 OUTSIDE = -1.0
@@ -59,6 +65,20 @@ def keep_piece(scores_yx: np.ndarray, clicks_yx: np.ndarray) -> np.ndarray:
     """
     scores_yx = scores_yx + np.float32(CAUTION)
     return _only(scores_yx, _piece(scores_yx > 0, clicks_yx))
+
+
+def keep_clicked(found: ObjectMask, clicks_yx: np.ndarray) -> ObjectMask:
+    """Keep the pieces of an object that were clicked, or the largest where none was.
+
+    Parameters
+    ----------
+    found : ObjectMask
+    clicks_yx : array, shape (n, 2), float
+        Points in the object, in pixels of the plane.
+    """
+    mask = _piece(found.mask_yx, clicks_yx + 0.5 - [found.top, found.left])
+    kept = np.where(found.mask_yx & ~mask, np.float16(OUTSIDE), found.scores_yx)
+    return replace(found, scores_yx=kept)
 
 
 def _near(low: float, high: float, length: int) -> slice:

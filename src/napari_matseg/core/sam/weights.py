@@ -59,7 +59,10 @@ class PromptableCard(Settings):
             self.description,
             f"Trained on: {self.data_source or 'not said'}",
             f"Not for: {self.not_for or 'not said'}",
-            *(_accuracy(split, figures) for split, figures in self.accuracy.items()),
+            *(accuracy_table(split, figures) for split, figures in self.accuracy.items()),
+            "These figures are without a refiner, which draws the answers again and has a card of its own."
+            if self.accuracy and self.layout.encoder == "compact"
+            else "",
             "Network: segment-anything's prompt encoder and mask decoder on the image encoder "
             f"{self.layout.encoder}, which takes frames of {self.layout.image_size} px.",
             f"Licence: {self.licence or 'not said'}. Written {self.created}. Weights: sha256 {self.weights_sha256}.",
@@ -67,7 +70,7 @@ class PromptableCard(Settings):
         return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _accuracy(split: str, figures: dict[str, float | None]) -> str:
+def accuracy_table(split: str, figures: dict[str, float | None]) -> str:
     """Make a table of the accuracy on one split."""
     rows = [f"| {kind} | {'-' if value is None else f'{value:.4f}'} |" for kind, value in figures.items()]
     return "\n".join([f"Accuracy on {split}:", "", "| prompt | mean IoU per particle |", "| --- | --- |", *rows])
