@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ class Redrawer:
             again = self._redraw(image, [prompts[k] for k in unknown], [found[k] for k in unknown], one_piece)
             for number, answer in zip(unknown, again, strict=True):
                 found[number] = answer
-        return found
+        return [_judged(first, drawn) for first, drawn in zip(answers, found, strict=True)]
 
     def _redraw(
         self, image: PromptImage, prompts: Sequence[Prompt], answers: Sequence[ObjectMask], one_piece: bool
@@ -154,6 +155,16 @@ def _known(prompt: Prompt, answer: ObjectMask, shape_yx: tuple[int, int]) -> Box
     places = np.concatenate([corners, prompt.points_yx[prompt.positive].reshape(-1, 2)])
     (y0, x0), (y1, x1) = (places.min(axis=0) - 0.5).tolist(), (places.max(axis=0) + 0.5).tolist()
     return y0, x0, y1, x1
+
+
+def _judged(answer: ObjectMask, drawn: ObjectMask) -> ObjectMask:
+    """Predict the IoU by both networks: the refiner was only taught objects, and the other knows where there are none.
+
+    On micrographs held out of the training the geometric mean told clicks on objects from clicks beside them best.
+    """
+    if drawn is answer:
+        return answer
+    return replace(drawn, iou=math.sqrt(max(answer.iou, 0.0) * drawn.iou))
 
 
 def _found(
