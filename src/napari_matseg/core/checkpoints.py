@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_matseg.core.staged.layers import Layers
 
+Card = TypeVar("Card", bound=Settings)
 SUFFIX = ".safetensors"
 ONNX_SUFFIX = ".onnx"
 CARD_KEY = "napari_matseg_card"
@@ -325,17 +326,24 @@ def save_model(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
     OutputError
         If the file cannot be written.
     """
+    weights = {name: halve(tensor) for name, tensor in network.state_dict().items()}
+    card = card.model_copy(update={"reach": measure_reach(network, card.architecture.in_channels)})
+    return write_weights(path, weights, card, CARD_KEY)
+
+
+def write_weights(path: Path, weights: dict[str, Tensor], card: Card, key: str) -> Card:
+    """Write weights with a card of any kind, under its key; give the card with their hash and the date.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     from safetensors.torch import save
 
-    weights = {name: halve(tensor) for name, tensor in network.state_dict().items()}
-    card = card.model_copy(
-        update={
-            "reach": measure_reach(network, card.architecture.in_channels),
-            "weights_sha256": hash_weights(weights),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
-    content = save(weights, {CARD_KEY: card.model_dump_json()})
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    card = card.model_copy(update={"weights_sha256": hash_weights(weights), "created": created})
+    content = save(weights, {key: card.model_dump_json()})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return card

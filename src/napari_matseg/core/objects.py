@@ -105,6 +105,16 @@ def trim(found: ObjectMask) -> ObjectMask:
     return replace(found, top=found.top + top, left=found.left + left, scores_yx=scores)
 
 
+def bounding_box(mask: ObjectMask) -> tuple[float, float, float, float] | None:
+    """Edges (y0, x0, y1, x1) of the pixels of an object, in pixels; None if there are none."""
+    inside = mask.mask_yx
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return None
+    top, left = mask.top - 0.5, mask.left - 0.5
+    return top + float(rows[0]), left + float(columns[0]), top + float(rows[-1]) + 1, left + float(columns[-1]) + 1
+
+
 def from_label(labels_yx: np.ndarray, id: int, plane: int = 0) -> ObjectMask:  # noqa: A002
     """Make an object of a present label, for instance to have it refined.
 

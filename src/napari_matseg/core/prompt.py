@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.embeddings import Recent
-from napari_matseg.core.objects import ObjectMask, clean
+from napari_matseg.core.objects import ObjectMask, bounding_box, clean
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.prompt_image import PromptImage
-from napari_matseg.core.prompt_model import PromptModel, bounding_box, structure
+from napari_matseg.core.prompt_model import PromptModel, structure
 from napari_matseg.core.read import as_micrograph
 from napari_matseg.core.windows import Aim, Window, Windows
 from napari_matseg.errors import InputError, SettingsError

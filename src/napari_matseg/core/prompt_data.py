@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import relabel_sequential
 
-from napari_matseg.core import synthetic
 from napari_matseg.core.augment import change_grey, crop_map
-from napari_matseg.core.prompt_examples import PromptExample
-from napari_matseg.core.prompt_image import LIMIT
+from napari_matseg.core.prompt_examples import PromptExample, synthetic_example
+from napari_matseg.core.prompt_image import BLANK, LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_matseg.settings import PromptTrainSettings
 
-BLANK = -0.1  # grey of segment-anything's padding
 CELL, PART = 8, 4  # px of the micrograph, as in core.sam.compact
 SIZED = 0.7  # share of the crops magnified for an object of any size, whatever it is in its micrograph
+JITTER = 0.05  # standard deviation of a box's sides, in its lengths
+EXACT = 0.3  # share of the boxes that are exact
+FARTHEST = 10.0  # px that a box's side is off at most
 SMALL = 16  # px
 SMALLEST = 12  # px; smaller objects, and smaller parts of cut ones, are not asked for
 
@@ -137,9 +137,7 @@ class PromptCrops:
             if chance < share:
                 return examples[int(rng.integers(len(examples)))]
             chance -= share
-        make = synthetic.particles if rng.random() < 0.8 else synthetic.superalloy
-        sample = make((384, 384), rng)
-        return PromptExample.of(sample.image_yx, relabel_sequential(sample.truth_yx)[0])
+        return synthetic_example(rng)
 
 
 def deepest_pixel(mask_yx: np.ndarray) -> tuple[int, int]:
@@ -205,7 +203,13 @@ def _click(mask_yx: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _box(mask_yx: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Box as a user would draw it, (x0, y0, x1, y1): each side off by up to a tenth of its length."""
     y0, x0, y1, x1 = bounding_box(mask_yx)
-    size = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0]) + 1.0
-    spread = 0.0 if rng.random() < 0.3 else 0.05
-    noise = np.clip(rng.normal(0, spread, 4) * size, -10, 10)
-    return (np.array([x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5]) + noise).astype(np.float32)
+    return jitter((x0 - 0.5, y0 - 0.5, x1 + 0.5, y1 + 0.5), rng).astype(np.float32)
+
+
+def jitter(box: Sequence[float] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move the sides of a box, its first corner and its last, as a hand does."""
+    edges = np.asarray(box, dtype=float)
+    spread = 0.0 if rng.random() < EXACT else JITTER
+    size = np.tile(edges[2:] - edges[:2], 2)
+    moved: np.ndarray = edges + np.clip(rng.normal(0, spread, 4) * size, -FARTHEST, FARTHEST)
+    return moved

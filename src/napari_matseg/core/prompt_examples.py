@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from skimage.segmentation import relabel_sequential
 
+from napari_matseg.core import synthetic
 from napari_matseg.core.dataset import check_shape, files_of, read_gapless, split
 from napari_matseg.core.normalise import grey_scale
 from napari_matseg.core.prompt_image import LIMIT
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from napari_matseg.settings import PromptSource, TaughtByPrompts
 
+SYNTHETIC_SIDE = 384  # px
+PARTICLES = 0.8  # share of the synthetic micrographs that show particles; the others show precipitates
 SMALLEST_PIECE = 20  # px; smaller connected pieces of a class are taken for slips of the annotator
 
 
@@ -44,6 +48,13 @@ class PromptExample:
         image_cyx = image_yx[None]
         grey_yx = grey_scale(image_cyx).apply(image_cyx)[0]
         return cls(np.clip(grey_yx, -LIMIT, LIMIT), objects_yx.astype(np.int32))
+
+
+def synthetic_example(rng: np.random.Generator) -> PromptExample:
+    """Make a micrograph of particles or, more rarely, of precipitates."""
+    make = synthetic.particles if rng.random() < PARTICLES else synthetic.superalloy
+    sample = make((SYNTHETIC_SIDE, SYNTHETIC_SIDE), rng)
+    return PromptExample.of(sample.image_yx, relabel_sequential(sample.truth_yx)[0])
 
 
 def load_sources(

@@ -20,6 +20,8 @@ HALF_RANGE = 255 / 2 / LIMIT
 """Grey values of 255 for one unit of normalised grey."""
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Of red, green and blue: ITU-R BT.709."""
+BLANK = -0.1
+"""Normalised grey of what lies outside the micrograph: that of segment-anything's padding."""
 BAND = 1 << 22
 """Pixels that are normalised at once."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_matseg.core.devices import choose_device, choose_dtype
 from napari_matseg.core.embeddings import EmbeddingStore, cache_folder, embedding_key
-from napari_matseg.core.objects import MOST, ObjectMask
+from napari_matseg.core.objects import MOST, ObjectMask, bounding_box
 from napari_matseg.core.refine.redraw import Redrawer
 from napari_matseg.core.sam.one_piece import fill_box, keep_piece
 from napari_matseg.core.sam.views import VIEWS, mirror_pixels, mirror_prompts, mirror_scores
@@ -320,16 +320,6 @@ def _box(prompt: Prompt) -> tuple[float, float, float, float] | None:
     box = bounding_box(prompt.mask)
     clicked = prompt.points_yx[prompt.positive]
     return box if box and ((clicked >= box[:2]) & (clicked <= box[2:])).all() else None
-
-
-def bounding_box(mask: ObjectMask) -> tuple[float, float, float, float] | None:
-    """Edges (y0, x0, y1, x1) of the pixels of an object, in pixels; None if there are none."""
-    inside = mask.mask_yx
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not rows.size:
-        return None
-    top, left = mask.top - 0.5, mask.left - 0.5
-    return top + float(rows[0]), left + float(columns[0]), top + float(rows[-1]) + 1, left + float(columns[-1]) + 1
 
 
 def mask_scores(mask: ObjectMask, window: Window) -> np.ndarray:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.checkpoints import SUFFIX, load_model
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.export import make_folder
 from napari_matseg.core.prompt_check import evaluate
 from napari_matseg.core.prompt_data import PromptCrop, PromptCrops
 from napari_matseg.core.prompt_examples import load_sources
+from napari_matseg.core.prompt_learn import learn_steps
 from napari_matseg.core.prompt_losses import extent_loss, mask_iou, mask_loss
 from napari_matseg.core.sam.compact import CELL
 from napari_matseg.core.sam.drawn import draw_prompts
@@ -31,17 +29,18 @@ from napari_matseg.core.sam.weights import (
     read_promptable_card,
     save_promptable,
 )
-from napari_matseg.core.train import TrainProgress
-from napari_matseg.core.train_state import load_state, save_state
+from napari_matseg.core.train_state import follow
 from napari_matseg.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from segment_anything.modeling import Sam
     from torch import Tensor
 
+    from napari_matseg.core.train import TrainProgress
     from napari_matseg.settings import PromptTrainSettings, RefineTrainSettings
 
 MAX_GRADIENT = 1.0  # norm beyond which gradients are scaled down
@@ -98,22 +97,14 @@ def prompt_train_steps(
     sam, layout = _start(settings)
     trainer = PromptTrainer(sam, settings, pretrained=settings.start is not None)
     saved = out / f"{settings.name}.resume"
-    if resume and saved.is_file():
-        trainer.load(load_state(saved, settings.model_dump_json(), trainer.device))
-    losses: deque[float] = deque(maxlen=settings.evaluate_every)
-    on_cpu = trainer.device.type == "cpu"
-    accuracy: dict[str, float] | None = None
-    with ThreadPoolExecutor(os.cpu_count()) as pool, kept_memory(wanted=on_cpu):
-        waiting = _drawn(crops, settings, trainer.step, pool)
-        while trainer.step < settings.steps:
-            batch, waiting = waiting, _drawn(crops, settings, trainer.step + 1, pool)
-            losses.append(trainer.advance([future.result() for future in batch]))
-            seen = None
-            if trainer.step == settings.steps or trainer.step % settings.evaluate_every == 0:
-                seen = accuracy = evaluate(trainer.average, validation) if validation else None
-                save_state(trainer.state(), saved)
-            note = "training" if seen is None else ", ".join(f"{kind} {value:.4f}" for kind, value in seen.items())
-            yield TrainProgress(trainer.step, settings.steps, note, sum(losses) / len(losses), seen)
+    accuracy = yield from learn_steps(
+        trainer,
+        settings,
+        partial(_drawn, crops, settings),
+        lambda: evaluate(trainer.average, validation) if validation else None,
+        saved,
+        resume=resume,
+    )
     card = PromptableCard(
         name=settings.name,
         description=settings.description,
@@ -238,7 +229,7 @@ class PromptTrainer:
         )
         self.optimiser.step()
         self.step += 1
-        self._update_average()
+        follow(self.average, self.sam, min(settings.average, (1 + self.step) / (10 + self.step)))
         self.parts = {"mask": float(mask_loss.detach()), "box": float(box_loss.detach())}
         return float(loss.detach())
 
@@ -295,15 +286,6 @@ class PromptTrainer:
                 dense_prompt_embeddings=dense,
             )
         return scores, iou
-
-    def _update_average(self) -> None:
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.sam.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-                else:
-                    mean.copy_(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs."""

@@ -141,18 +141,10 @@ class TrainState:
         return loss.detach()
 
     def _update_average(self) -> None:
-        import torch
-
         if self.average is None:
             return
         # A young average must not remember the random start.
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-                else:
-                    mean.copy_(value)
+        follow(self.average, self.network, min(self.settings.average, (1 + self.step) / (10 + self.step)))
 
     def remember(self, accuracy: dict[str, Any] | None) -> None:
         """Keep these weights if they are the best on what is held out; of what is as good there, the last."""
@@ -213,6 +205,18 @@ def schedule(step: int, settings: TrainSettings) -> float:
         return (step + 1) / settings.warmup_steps
     after = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * after))
+
+
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Bring a moving average of a network's weights up to date; what is no fraction is copied."""
+    import torch
+
+    with torch.no_grad():
+        for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
 
 def save_state(content: dict[str, Any], path: Path) -> None:

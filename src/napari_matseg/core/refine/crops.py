@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_matseg.core.prompt_image import BLANK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_matseg.core.objects import ObjectMask
+    from napari_matseg.core.windows import Box
 
 SIDE = 128
 """Pixels of the refiner's input, along each axis."""
@@ -20,15 +23,10 @@ CONTEXT = 1.8
 """Side of the square, in longer sides of the object."""
 SMALLEST = 5.0
 """px; an object is taken to be that long at least."""
-BLANK = -0.1
-"""Grey of what lies outside the micrograph."""
 RADIUS = 3.0
 """Of the disc that stands for a click, in pixels of the input."""
 SURE = 12.0
 """Largest score of an earlier answer, and minus that outside its crop."""
-
-Box = tuple[float, float, float, float]
-"""(y0, x0, y1, x1) in pixels, from edge to edge of the pixels; the centre of the first pixel is at (0, 0)."""
 
 
 @dataclass(frozen=True, slots=True)

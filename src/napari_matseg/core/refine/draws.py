@@ -9,18 +9,18 @@ import numpy as np
 from scipy import ndimage
 
 from napari_matseg.core.augment import change_grey
-from napari_matseg.core.prompt_data import SMALLEST, deepest_pixel
+from napari_matseg.core.objects import bounding_box
+from napari_matseg.core.prompt_data import SMALLEST, deepest_pixel, jitter
 from napari_matseg.core.prompt_image import LIMIT
 from napari_matseg.core.refine.crops import CONTEXT, SIDE, stack_maps, take
 from napari_matseg.core.refine.crops import SMALLEST as SHORTEST
-from napari_matseg.core.refine.examples import jitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_matseg.core.objects import ObjectMask
-    from napari_matseg.core.refine.crops import Box
     from napari_matseg.core.refine.examples import Asked, AskedExample
+    from napari_matseg.core.windows import Box
     from napari_matseg.settings import AugmentSettings, RefineTrainSettings
 
 ANSWERED = 0.55
@@ -137,10 +137,8 @@ def _known(asked: Asked, answer: ObjectMask | None, boxed: bool, rng: np.random.
         half = size * np.exp(rng.normal(0, SIZE_SPREAD, 2)) / 2
         centre = (own[:2] + own[2:]) / 2 + rng.normal(0, PLACE_SPREAD, 2) * size
         return np.concatenate([centre - half, centre + half])
-    rows, columns = (np.flatnonzero(answer.mask_yx.any(axis=axis)) for axis in (1, 0))
-    click = np.array(asked.click_yx)
-    low = np.minimum([answer.top + rows[0], answer.left + columns[0]], click) - 0.5
-    high = np.maximum([answer.top + rows[-1], answer.left + columns[-1]], click) + 0.5
+    found, click = np.array(bounding_box(answer)), np.array(asked.click_yx)
+    low, high = np.minimum(found[:2], click - 0.5), np.maximum(found[2:], click + 0.5)
     if rng.random() < WIDENED:
         low, high = np.minimum(low, own[:2]), np.maximum(high, own[2:])
     return np.concatenate([low, high])

@@ -6,35 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from skimage.segmentation import relabel_sequential
 
-from napari_matseg.core import synthetic
 from napari_matseg.core.progress import Progress, finish
 from napari_matseg.core.prompt import PromptSession
-from napari_matseg.core.prompt_data import SMALLEST, bounding_box, deepest_pixel
-from napari_matseg.core.prompt_examples import PromptExample, load_sources
+from napari_matseg.core.prompt_data import SMALLEST, bounding_box, deepest_pixel, jitter
+from napari_matseg.core.prompt_examples import PromptExample, load_sources, synthetic_example
 from napari_matseg.core.prompts import Prompt
 from napari_matseg.settings import PromptSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
     from pathlib import Path
 
     from napari_matseg.core.objects import ObjectMask
-    from napari_matseg.core.refine.crops import Box
+    from napari_matseg.core.windows import Box
     from napari_matseg.settings import RefineTrainSettings
 
 SYNTHETIC = 90
 """Micrographs that are made where the sources leave a share for them."""
-SYNTHETIC_SIDE = 384
-PARTICLES = 0.8
-"""Share of them that show particles; the others show precipitates."""
-JITTER = 0.05
-"""Standard deviation of a box's sides, in its lengths."""
-EXACT = 0.3
-"""Share of the boxes that are exact."""
-FARTHEST = 10.0
-"""px that a box's side is off at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +100,9 @@ def ask_steps(
     sources, validation = load_sources(settings, folder)
     left = 1 - sum(share for share, _ in sources)
     if left > 0:
-        sources.append((left, [_synthetic(settings.seed, number) for number in range(SYNTHETIC)]))
+        sources.append(
+            (left, [synthetic_example(np.random.default_rng((settings.seed, 3, n))) for n in range(SYNTHETIC)])
+        )
     session = PromptSession(
         PromptSettings(model=settings.refines, device=settings.device, precision="float32", refine=False, cache_gb=0)
     )
@@ -131,13 +122,6 @@ def ask_steps(
         held_out.append(_ask(session, example, None, settings.objects))
         done += 1
     return taught, held_out
-
-
-def _synthetic(seed: int, number: int) -> PromptExample:
-    rng = np.random.default_rng((seed, 3, number))
-    make = synthetic.particles if rng.random() < PARTICLES else synthetic.superalloy
-    sample = make((SYNTHETIC_SIDE, SYNTHETIC_SIDE), rng)
-    return PromptExample.of(sample.image_yx, relabel_sequential(sample.truth_yx)[0])
 
 
 def _ask(session: PromptSession, example: PromptExample, rng: np.random.Generator | None, most: int) -> AskedExample:
@@ -175,15 +159,6 @@ def _drawn(box: Box, shape_yx: tuple[int, ...], rng: np.random.Generator) -> Box
     y0, x0 = np.clip(off[:2], low, high).tolist()
     y1, x1 = np.clip(off[2:], low, high).tolist()
     return (y0, x0, y1, x1) if y1 > y0 and x1 > x0 else box
-
-
-def jitter(box: Sequence[float] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move the sides of a box, (y0, x0, y1, x1), as a hand does."""
-    edges = np.asarray(box, dtype=float)
-    spread = 0.0 if rng.random() < EXACT else JITTER
-    size = np.tile(edges[2:] - edges[:2], 2)
-    moved: np.ndarray = edges + np.clip(rng.normal(0, spread, 4) * size, -FARTHEST, FARTHEST)
-    return moved
 
 
 def _levels(image_yx: np.ndarray) -> list[np.ndarray]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from napari_matseg.core.checkpoints import SUFFIX, halve, hash_weights, user_folder
-from napari_matseg.core.export import replacing
+from napari_matseg.core.checkpoints import SUFFIX, halve, hash_weights, user_folder, write_weights
 from napari_matseg.core.refine.crops import SIDE
 from napari_matseg.core.sam.weights import accuracy_table
 from napari_matseg.core.tensors import read_tensors
@@ -88,7 +86,6 @@ class LoadedRefiner:
 
     network: Refiner
     card: RefinerCard
-    path: Path
 
 
 def refiner_folder() -> Path:
@@ -126,7 +123,7 @@ def load_refiner(path: Path, device: torch.device) -> LoadedRefiner:
             raise ModelError(f"its weights do not fit its card; {AGAIN}.") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return LoadedRefiner(network.to(device).eval().requires_grad_(False), card, path)
+    return LoadedRefiner(network.to(device).eval().requires_grad_(False), card)
 
 
 def save_refiner(path: Path, network: Refiner, card: RefinerCard) -> RefinerCard:
@@ -142,15 +139,8 @@ def save_refiner(path: Path, network: Refiner, card: RefinerCard) -> RefinerCard
     OutputError
         If the file cannot be written.
     """
-    from safetensors.torch import save
-
     weights = {name: halve(weight) for name, weight in network.state_dict().items()}
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    card = card.model_copy(update={"weights_sha256": hash_weights(weights), "created": created})
-    content = save(weights, {CARD_KEY: card.model_dump_json()})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return card
+    return write_weights(path, weights, card, CARD_KEY)
 
 
 def read_refiner_card(path: Path) -> RefinerCard:

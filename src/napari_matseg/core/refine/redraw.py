@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_matseg.core.devices import autocast
-from napari_matseg.core.objects import MOST, trim
+from napari_matseg.core.objects import MOST, bounding_box, trim
 from napari_matseg.core.refine.crops import (
     SIDE,
     Square,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from napari_matseg.core.objects import ObjectMask
     from napari_matseg.core.prompt_image import PromptImage
     from napari_matseg.core.prompts import Prompt
-    from napari_matseg.core.refine.crops import Box
     from napari_matseg.core.refine.network import Refiner
+    from napari_matseg.core.windows import Box
 
 PASSES = 2
 """How often an object of unknown box is drawn: its magnification is as good as the answer before."""
@@ -146,14 +146,14 @@ def _known(prompt: Prompt, answer: ObjectMask, shape_yx: tuple[int, int]) -> Box
     if prompt.box_yx is not None:
         y0, x0, y1, x1 = prompt.box_yx
         return max(y0, -0.5), max(x0, -0.5), min(y1, shape_yx[0] - 0.5), min(x1, shape_yx[1] - 0.5)
-    rows, columns = (np.flatnonzero(answer.mask_yx.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
+    box = bounding_box(answer)
+    if box is None:
         return None
-    corners = np.array(
-        [[rows[0] + answer.top, columns[0] + answer.left], [rows[-1] + answer.top, columns[-1] + answer.left]]
+    clicks = prompt.points_yx[prompt.positive].reshape(-1, 2)
+    (y0, x0), (y1, x1) = (
+        np.vstack([box[:2], clicks - 0.5]).min(0).tolist(),
+        np.vstack([box[2:], clicks + 0.5]).max(0).tolist(),
     )
-    places = np.concatenate([corners, prompt.points_yx[prompt.positive].reshape(-1, 2)])
-    (y0, x0), (y1, x1) = (places.min(axis=0) - 0.5).tolist(), (places.max(axis=0) + 0.5).tolist()
     return y0, x0, y1, x1
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_matseg.core.allocator import kept_memory
 from napari_matseg.core.checkpoints import SUFFIX
 from napari_matseg.core.devices import autocast, choose_device, choose_dtype
 from napari_matseg.core.export import make_folder
 from napari_matseg.core.prompt_image import PromptImage
+from napari_matseg.core.prompt_learn import learn_steps
 from napari_matseg.core.prompt_train import schedule
 from napari_matseg.core.prompts import Prompt
 from napari_matseg.core.read import as_micrograph
@@ -26,10 +24,11 @@ from napari_matseg.core.refine.files import RefinerCard, save_refiner
 from napari_matseg.core.refine.redraw import Redrawer
 from napari_matseg.core.sam.weights import find_promptable, read_promptable_card
 from napari_matseg.core.train import TrainProgress
-from napari_matseg.core.train_state import load_state, save_state
+from napari_matseg.core.train_state import follow
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from torch import Tensor
@@ -94,21 +93,9 @@ def refine_train_steps(
     draws = Draws(sources, settings)
     trainer = RefineTrainer(settings)
     saved = out / f"{settings.name}.resume"
-    if resume and saved.is_file():
-        trainer.load(load_state(saved, settings.model_dump_json(), trainer.device))
-    losses: deque[float] = deque(maxlen=settings.evaluate_every)
-    accuracy: dict[str, float] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, kept_memory(wanted=trainer.device.type == "cpu"):
-        waiting = _drawn(draws, settings, trainer.step, pool)
-        while trainer.step < settings.steps:
-            batch, waiting = waiting, _drawn(draws, settings, trainer.step + 1, pool)
-            losses.append(trainer.advance([future.result() for future in batch]))
-            seen = None
-            if trainer.step == settings.steps or trainer.step % settings.evaluate_every == 0:
-                seen = accuracy = evaluate(trainer, validation)
-                save_state(trainer.state(), saved)
-            note = ", ".join(f"{kind} {value:.4f}" for kind, value in (seen or {}).items()) or "training"
-            yield TrainProgress(trainer.step, settings.steps, note, sum(losses) / len(losses), seen)
+    accuracy = yield from learn_steps(
+        trainer, settings, partial(_drawn, draws, settings), lambda: evaluate(trainer, validation), saved, resume=resume
+    )
     card = RefinerCard(
         name=settings.name,
         description=settings.description,
@@ -176,18 +163,8 @@ class RefineTrainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
         self.optimiser.step()
         self.step += 1
-        self._update_average()
+        follow(self.average, self.network, min(self.settings.average, self.step / (9 + self.step)))
         return float(loss.detach())
-
-    def _update_average(self) -> None:
-        decay = min(self.settings.average, self.step / (9 + self.step))
-        with torch.no_grad():
-            pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
-            for mean, value in pairs:
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1 - decay)
-                else:
-                    mean.copy_(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed training needs."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from napari_matseg.core.checkpoints import CARD_KEY, SUFFIX, halve, hash_weights
-from napari_matseg.core.export import replacing
+from napari_matseg.core.checkpoints import CARD_KEY, SUFFIX, halve, hash_weights, write_weights
 from napari_matseg.core.sam import hugging_face
 from napari_matseg.core.sam.networks import Layout, build_sam, recognise
 from napari_matseg.core.sam.zoo import ZOO, how_to_get, promptable_folder
@@ -242,16 +240,9 @@ def save_promptable(path: Path, sam: Sam, card: PromptableCard) -> PromptableCar
     OutputError
         If the file cannot be written.
     """
-    from safetensors.torch import save
-
     weights = {name: halve(weight) for name, weight in sam.state_dict().items()}
     _check_fit(_blank(card.layout), weights)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    card = card.model_copy(update={"weights_sha256": hash_weights(weights), "created": created})
-    content = save(weights, {PROMPTABLE_KEY: card.model_dump_json()})
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return card
+    return write_weights(path, weights, card, PROMPTABLE_KEY)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], PromptableCard | None]:
